@@ -1,0 +1,77 @@
+//! What happens in a run, in one order. Whoever watches sees these and nothing else.
+
+use std::time::Duration;
+
+use super::{FailureKind, Location, RowId, Usage};
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A request is under way.
+    Sent {
+        /// Where the row begins.
+        location: Location,
+    },
+    /// An attempt failed and the row goes again.
+    Retrying {
+        /// The row's id.
+        id: RowId,
+        /// Where the row begins.
+        location: Location,
+        /// Which attempt failed, from 1; 0 where the request never reached the server.
+        attempt: u64,
+        /// Why it failed.
+        kind: FailureKind,
+        /// The HTTP status, where there was one.
+        status: Option<u16>,
+        /// What happened, in words.
+        message: String,
+        /// How long the row waits before it goes again.
+        wait: Duration,
+    },
+    /// A row is finished and its ledger line written.
+    Finished {
+        /// The row's id.
+        id: RowId,
+        /// Where the row begins.
+        location: Location,
+        /// The kind of failure and its message, or `None` for an answer.
+        failure: Option<(FailureKind, String)>,
+        /// What all its requests consumed.
+        usage: Usage,
+        /// How many requests reached the server.
+        attempts: u64,
+        /// How long the last one took.
+        latency: Option<Duration>,
+    },
+    /// A row was found finished from an earlier run.
+    Resumed,
+    /// Something a person should know about the run as a whole.
+    Notice(Notice),
+}
+
+/// Things a person should know about the run as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The endpoint cannot be reached; the run waits for it.
+    EndpointDown {
+        /// What happened, in words.
+        message: String,
+        /// How long it is waited for.
+        at_most: Duration,
+    },
+    /// The endpoint answers again.
+    EndpointUp,
+    /// The server asked the whole pool to wait.
+    RateLimited {
+        /// How long.
+        wait: Duration,
+    },
+    /// An interrupt was received: what is in flight is finished.
+    Interrupted {
+        /// Requests in flight.
+        in_flight: usize,
+    },
+    /// The server left out the token counts of an answer.
+    NoUsage,
+}

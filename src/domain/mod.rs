@@ -1,0 +1,24 @@
+//! The words everything else is said in: records, requests, completions, usage, outcomes, events.
+//! It imports nothing of ours, reads no file and sends nothing.
+
+mod completion;
+mod event;
+mod failure;
+mod identity;
+mod outcome;
+mod record;
+mod request;
+mod secret;
+mod units;
+mod usage;
+
+pub use completion::Completion;
+pub use event::{Event, Notice};
+pub use failure::{Failure, FailureKind};
+pub use identity::{IdentityHasher, RequestHash, RowKey};
+pub use outcome::{Outcome, Spent, StatusCounts};
+pub use record::{BadRow, Location, Record, RecordBody, Row, RowId, TableRow};
+pub use request::{Endpoint, Request};
+pub use secret::{Redactor, Secret};
+pub use units::{Tokens, Usd};
+pub use usage::Usage;

@@ -1,0 +1,96 @@
+//! One row of the input, as it came.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a row begins: the path as the user gave it and the line, from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The path as given; `-` for standard input.
+    pub file: Arc<str>,
+    /// The line on which the row begins, from 1.
+    pub line: u64,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What the reader found at one place of the input.
+#[derive(Clone, Debug)]
+pub enum Row {
+    /// A row that could be read.
+    Record(Record),
+    /// A row that could not; the rows after it are read all the same.
+    Bad(BadRow),
+}
+
+/// A row that could be read. Whether a request can be made of it is for the plan to say.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The row's place in the whole input, from 0.
+    pub index: u64,
+    /// Where the row begins.
+    pub location: Location,
+    /// The row itself.
+    pub body: RecordBody,
+}
+
+/// The shapes a row comes in.
+#[derive(Clone, Debug)]
+pub enum RecordBody {
+    /// The text of one JSON value on one line (no line breaks outside of strings, none inside). Not yet parsed:
+    /// only known to be UTF-8.
+    Json(String),
+    /// A line of a plain text file: the prompt.
+    Text(String),
+    /// A row of a table.
+    Table(TableRow),
+}
+
+/// A row of a table: as many cells as there are columns.
+#[derive(Clone, Debug)]
+pub struct TableRow {
+    /// The names in the table's header, shared by all rows of the file.
+    pub columns: Arc<[String]>,
+    /// The cells, in the order of the columns, byte for byte as they came.
+    pub cells: Vec<String>,
+}
+
+/// A row that cannot be read: broken UTF-8, a wrong number of columns, too long.
+#[derive(Clone, Debug)]
+pub struct BadRow {
+    /// The row's place in the whole input, from 0.
+    pub index: u64,
+    /// Where the row begins.
+    pub location: Location,
+    /// Where in that line the fault is, in characters from 1, where that can be said.
+    pub column: Option<u64>,
+    /// What is wrong and what to do about it; without the location.
+    pub message: String,
+    /// The row's text as far as it can be shown, broken characters replaced, cut to a sane length.
+    pub text: String,
+}
+
+/// A row's id, kept as it came: ids that are numbers come out as numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RowId {
+    /// An id that is a string, or the row's index written as one.
+    Text(String),
+    /// A number (or another JSON scalar), with its digits as written.
+    Number(serde_json::Number),
+}
+
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}

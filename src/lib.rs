@@ -1,0 +1,4 @@
+//! promptmill runs a dataset of prompts through a language-model API: every row is answered exactly once, as fast as
+//! the endpoint allows, with every token accounted for. `ARCHITECTURE.md` has the map.
+
+pub mod domain;

@@ -2,3 +2,5 @@
 //! the endpoint allows, with every token accounted for. `ARCHITECTURE.md` has the map.
 
 pub mod domain;
+pub mod input;
+pub mod provider;

@@ -1,6 +1,7 @@
 //! The words everything else is said in: records, requests, completions, usage, outcomes, events.
 //! It imports nothing of ours, reads no file and sends nothing.
 
+mod attempt;
 mod completion;
 mod event;
 mod failure;
@@ -12,6 +13,7 @@ mod secret;
 mod units;
 mod usage;
 
+pub use attempt::{Advice, Answer, Attempt, AttemptFailure};
 pub use completion::Completion;
 pub use event::{Event, Notice};
 pub use failure::{Failure, FailureKind};

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// Where a row begins: the path as the user gave it and the line, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,21 +79,41 @@ pub struct BadRow {
     pub text: String,
 }
 
-/// A row's id, kept as it came: ids that are numbers come out as numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+/// A row's id, kept as it came: an id that is a number comes out with the same digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowId {
     /// An id that is a string, or the row's index written as one.
     Text(String),
-    /// A number (or another JSON scalar), with its digits as written.
-    Number(serde_json::Number),
+    /// The text of a JSON number, as written.
+    Number(String),
 }
 
 impl fmt::Display for RowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Number(number) => number.fmt(f),
+            Self::Text(text) | Self::Number(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Serialize for RowId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Number(digits) => {
+                serde_json::from_str::<&RawValue>(digits).map_err(S::Error::custom)?.serialize(serializer)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RowId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if raw.get().starts_with('"') {
+            serde_json::from_str(raw.get()).map(Self::Text).map_err(D::Error::custom)
+        } else {
+            Ok(Self::Number(raw.get().to_owned()))
         }
     }
 }

@@ -1,0 +1,203 @@
+//! The JSON body of a request and the hash that says what is asked for.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::fields::{type_of, without_position};
+use super::parameters::Parameters;
+use crate::domain::{Endpoint, IdentityHasher, Request, RequestHash};
+
+/// What the model is asked.
+pub(super) enum Content<'a> {
+    /// One prompt, for either endpoint.
+    Text { system: Option<String>, prompt: Cow<'a, str> },
+    /// Chat messages as they came.
+    Messages { system: Option<String>, messages: &'a RawValue },
+    /// A prompt that is no string: several prompts, or token numbers.
+    Prompts { field: String, prompts: &'a RawValue },
+}
+
+pub(super) struct BodyBuilder {
+    endpoint: Endpoint,
+    max_completion_tokens: bool,
+}
+
+impl BodyBuilder {
+    pub(super) fn new(endpoint: Endpoint, max_completion_tokens: bool) -> Self {
+        Self { endpoint, max_completion_tokens }
+    }
+
+    /// Writes the body: model, content, then the parameters by name.
+    pub(super) fn build(&self, mut parameters: Parameters, content: Content<'_>) -> Result<Request, String> {
+        let model = match parameters.remove("model") {
+            Some(Value::String(model)) if !model.is_empty() => model,
+            Some(other) => return Err(format!("model must be a name, not {other}")),
+            None => return Err("no model: give one with --model, or in the row as params.model".into()),
+        };
+        let (name, content, prompts) = self.content(content)?;
+        let n = parameters.get("n").and_then(Value::as_u64).unwrap_or(1);
+        let stream = parameters.get("stream").and_then(Value::as_bool).unwrap_or(false);
+        if stream {
+            // Without this a stream ends without saying what it consumed.
+            parameters
+                .entry("stream_options".into())
+                .or_insert_with(|| serde_json::json!({"include_usage": true}));
+        }
+        let hash = self.hash(&model, name, &content, &parameters);
+        let body = self.write(&model, name, &content, &parameters);
+        Ok(Request { endpoint: self.endpoint, body: body.into(), model, stream, answers: prompts * n, hash })
+    }
+
+    /// The member's name, its JSON text, and how many prompts are in it.
+    fn content(&self, content: Content<'_>) -> Result<(&'static str, String, u64), String> {
+        match (self.endpoint, content) {
+            (Endpoint::Chat, Content::Text { system, prompt }) => {
+                let system = system.map_or_else(String::new, |text| message("system", &text) + ",");
+                Ok(("messages", format!("[{system}{}]", message("user", &prompt)), 1))
+            }
+            (Endpoint::Completions, Content::Text { prompt, .. }) => Ok(("prompt", json_string(&prompt), 1)),
+            (Endpoint::Chat, Content::Messages { system, messages }) => {
+                Ok(("messages", with_system(messages, system)?, 1))
+            }
+            (Endpoint::Completions, Content::Messages { .. }) => {
+                Err("messages are for the chat endpoint; add --endpoint chat".into())
+            }
+            (Endpoint::Chat, Content::Prompts { field, prompts }) => Err(format!(
+                "field {field:?} must be a string for the chat endpoint, found {}; lists of prompts or tokens need \
+                 --endpoint completions",
+                type_of(prompts)
+            )),
+            (Endpoint::Completions, Content::Prompts { field, prompts }) => {
+                let count = count_prompts(&field, prompts)?;
+                Ok(("prompt", compact(prompts.get()), count))
+            }
+        }
+    }
+
+    fn write(&self, model: &str, name: &str, content: &str, parameters: &Parameters) -> String {
+        let mut body = String::with_capacity(content.len() + model.len() + 32 + 24 * parameters.len());
+        body.push_str("{\"model\":");
+        body.push_str(&json_string(model));
+        body.push_str(",\"");
+        body.push_str(name);
+        body.push_str("\":");
+        body.push_str(content);
+        for (name, value) in parameters {
+            body.push(',');
+            body.push_str(&json_string(self.sent_name(name)));
+            body.push(':');
+            body.push_str(&value.to_string());
+        }
+        body.push('}');
+        body
+    }
+
+    fn sent_name<'a>(&self, name: &'a str) -> &'a str {
+        if self.max_completion_tokens && self.endpoint == Endpoint::Chat && name == "max_tokens" {
+            "max_completion_tokens"
+        } else {
+            name
+        }
+    }
+
+    /// What is asked, apart from how it is sent: whether an answer is streamed does not make it another answer, nor
+    /// does the name under which a host takes the token limit.
+    fn hash(&self, model: &str, name: &str, content: &str, parameters: &Parameters) -> RequestHash {
+        let mut hasher = IdentityHasher::new("request");
+        hasher.field("endpoint", self.endpoint.name().as_bytes());
+        hasher.field("model", model.as_bytes());
+        hasher.field(name, content.as_bytes());
+        for (name, value) in parameters {
+            if !matches!(name.as_str(), "stream" | "stream_options") {
+                hasher.field(name, value.to_string().as_bytes());
+            }
+        }
+        RequestHash(hasher.finish())
+    }
+}
+
+fn json_string(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
+
+fn message(role: &str, content: &str) -> String {
+    format!("{{\"role\":\"{role}\",\"content\":{}}}", json_string(content))
+}
+
+/// The messages, with the job's system message in front unless they bring one of their own.
+fn with_system(messages: &RawValue, system: Option<String>) -> Result<String, String> {
+    let list: Vec<&RawValue> = serde_json::from_str(messages.get())
+        .map_err(|_| format!("messages must be an array, found {}", type_of(messages)))?;
+    if list.is_empty() {
+        return Err("messages is empty".into());
+    }
+    if let Some(other) = list.iter().find(|message| !message.get().starts_with('{')) {
+        return Err(format!("messages must hold objects, found {}", type_of(other)));
+    }
+    let all = compact(messages.get());
+    let own = list.iter().any(|message| {
+        #[derive(serde::Deserialize)]
+        struct Role<'a> {
+            #[serde(borrow)]
+            role: Option<Cow<'a, str>>,
+        }
+        serde_json::from_str::<Role<'_>>(message.get())
+            .is_ok_and(|message| matches!(message.role.as_deref(), Some("system" | "developer")))
+    });
+    Ok(match system {
+        Some(system) if !own => format!("[{},{}", message("system", &system), &all[1..]),
+        _ => all,
+    })
+}
+
+/// How many prompts: a string or one list of tokens is one, a list of either as many as it has.
+fn count_prompts(field: &str, prompts: &RawValue) -> Result<u64, String> {
+    let value: Value = serde_json::from_str(prompts.get()).map_err(|error| without_position(&error))?;
+    let tokens = |list: &[Value]| !list.is_empty() && list.iter().all(Value::is_u64);
+    let wrong = || {
+        Err(format!(
+            "field {field:?} must be a string, an array of strings, an array of token numbers, or an array of those"
+        ))
+    };
+    match &value {
+        Value::String(_) => Ok(1),
+        Value::Array(list) if tokens(list) => Ok(1),
+        Value::Array(list) if !list.is_empty() => {
+            let strings = list.iter().all(Value::is_string);
+            let lists = list.iter().all(|item| item.as_array().is_some_and(|item| tokens(item)));
+            if strings || lists { Ok(list.len() as u64) } else { wrong() }
+        }
+        _ => wrong(),
+    }
+}
+
+/// JSON without the white space between its parts; the parts as they were written.
+#[must_use]
+pub fn compact(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in json.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if matches!(c, ' ' | '\t' | '\n' | '\r') {
+            continue;
+        } else {
+            in_string = c == '"';
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compacting_touches_nothing_inside_of_strings() {
+        assert_eq!(compact("{ \"a b\" : [1.0,\n 2e3 , \"\\\" x\\\\\" ] }"), "{\"a b\":[1.0,2e3,\"\\\" x\\\\\"]}");
+    }
+}

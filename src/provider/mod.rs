@@ -1,0 +1,26 @@
+//! One request, one attempt: what goes over the wire and what comes back. It never decides whether to try again.
+
+mod answer;
+mod connections;
+mod errors;
+mod headers;
+mod http;
+mod models;
+mod openai;
+mod stream;
+
+use std::future::Future;
+
+use crate::domain::{Attempt, Request};
+
+pub use errors::ErrorBody;
+pub use http::{ConnectionError, ConnectionSettings};
+pub use models::Model;
+pub use openai::OpenAi;
+
+/// An API that answers requests.
+pub trait Provider: Send + Sync + 'static {
+    /// Sends a request once. Whatever happens is in the attempt: this never fails otherwise and ends within the
+    /// connection's time limit.
+    fn attempt(&self, request: &Request) -> impl Future<Output = Attempt> + Send;
+}

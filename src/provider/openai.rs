@@ -1,0 +1,259 @@
+//! OpenAI's API and all that copies it (API reference: chat completions, completions, models).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use bytes::Bytes;
+use reqwest::{Client, Response, Url};
+
+use super::connections::{UsedConnections, causes};
+use super::errors::{ErrorBody, Pace, classify, no_answer, shorten, unanswered};
+use super::http::{ConnectionError, ConnectionSettings, RequestIds, describe};
+use super::stream::{Assembly, Events};
+use super::{Provider, answer, headers};
+use crate::domain::{
+    Advice, Answer, Attempt, AttemptFailure, Endpoint, FailureKind, Redactor, Request, Usage,
+};
+
+/// A body larger than this is no answer to a prompt; it is not read to its end, so that a hostile server cannot fill
+/// the memory.
+const MOST_BODY_BYTES: usize = 64 << 20;
+
+const REQUEST_ID: &str = "x-client-request-id";
+
+/// An endpoint that speaks OpenAI's API.
+#[derive(Debug)]
+pub struct OpenAi {
+    pub(super) client: Client,
+    pub(super) base: String,
+    chat: Url,
+    completions: Url,
+    redactor: Redactor,
+    ids: Arc<RequestIds>,
+    used: UsedConnections,
+    timeout: Duration,
+    keep_response: bool,
+}
+
+impl OpenAi {
+    /// Sets up the connection; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A URL, header or proxy that cannot be used.
+    pub fn new(settings: &ConnectionSettings, keep_response: bool) -> Result<Self, ConnectionError> {
+        let url = settings.url()?;
+        let base = url.as_str().trim_end_matches('/').to_owned();
+        let at = |endpoint: Endpoint| {
+            Url::parse(&format!("{base}{}", endpoint.path()))
+                .map_err(|error| ConnectionError::BaseUrl { url: base.clone(), message: error.to_string() })
+        };
+        Ok(Self {
+            client: settings.client()?,
+            chat: at(Endpoint::Chat)?,
+            completions: at(Endpoint::Completions)?,
+            base,
+            redactor: settings.redactor(),
+            ids: RequestIds::new(),
+            used: UsedConnections::new(),
+            timeout: settings.timeout,
+            keep_response,
+        })
+    }
+
+    fn url(&self, endpoint: Endpoint) -> Url {
+        match endpoint {
+            Endpoint::Chat => self.chat.clone(),
+            Endpoint::Completions => self.completions.clone(),
+        }
+    }
+
+    async fn exchange(&self, request: &Request, started: Instant, seen: &mut Seen) -> Result<Answer, AttemptFailure> {
+        let sent = self
+            .client
+            .post(self.url(request.endpoint))
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(REQUEST_ID, self.ids.next())
+            .body(request.body.clone())
+            .send()
+            .await;
+        let response = sent.map_err(|error| self.broken_before_answer(&error, seen))?;
+        let status = response.status().as_u16();
+        seen.status = Some(status);
+        if status != 200 {
+            return Err(self.refused(response, status).await);
+        }
+        let is_stream = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        if request.stream && is_stream {
+            self.read_stream(response, status, started).await
+        } else {
+            let body = self.read_body(response).await?;
+            answer::read(&self.clean(&body), status, self.keep_response)
+        }
+    }
+
+    async fn refused(&self, response: Response, status: u16) -> AttemptFailure {
+        let pace = pace_of(response.headers());
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // An error's body is worth less than its status: one that breaks off is taken as far as it came.
+        let body = self.read_body(response).await.unwrap_or_default();
+        let mut failure = classify(status, ErrorBody::parse(&self.clean(&body)), pace);
+        if (300..400).contains(&status) {
+            let target = self.redactor.redact(location.as_deref().unwrap_or("elsewhere")).into_owned();
+            failure.failure.message = format!(
+                "the server answered {status}, a redirect to {}; redirects are not followed, give the right --base-url",
+                shorten(&target)
+            );
+        }
+        failure
+    }
+
+    pub(super) async fn read_body(&self, mut response: Response) -> Result<Bytes, AttemptFailure> {
+        let status = response.status().as_u16();
+        let mut whole: Option<Vec<u8>> = None;
+        let mut only = Bytes::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken_in_body(&error, status))? {
+            let held = whole.as_ref().map_or(only.len(), Vec::len);
+            if held + chunk.len() > MOST_BODY_BYTES {
+                return Err(too_large(status));
+            }
+            match &mut whole {
+                Some(whole) => whole.extend_from_slice(&chunk),
+                None if only.is_empty() => only = chunk,
+                None => whole = Some([&only[..], &chunk[..]].concat()),
+            }
+        }
+        self.used.answered(&response);
+        Ok(whole.map_or(only, Bytes::from))
+    }
+
+    async fn read_stream(
+        &self,
+        mut response: Response,
+        status: u16,
+        started: Instant,
+    ) -> Result<Answer, AttemptFailure> {
+        let (mut events, mut assembly) = (Events::default(), Assembly::new(started));
+        let mut taken = 0;
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(error) => {
+                    let mut failure = self.broken_in_body(&error, status);
+                    failure.usage = assembly.usage();
+                    return Err(failure);
+                }
+            };
+            taken += chunk.len();
+            if taken > MOST_BODY_BYTES || events.held() > MOST_BODY_BYTES {
+                return Err(too_large(status));
+            }
+            events.push(&chunk, |data| assembly.event(&self.clean(data), status))?;
+        }
+        self.used.answered(&response);
+        assembly.finish(status)
+    }
+
+    /// What the server sent, without our secrets: some servers echo the key.
+    pub(super) fn clean<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => match self.redactor.redact(text) {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+            Err(_) => {
+                let text = String::from_utf8_lossy(bytes);
+                Cow::Owned(self.redactor.redact(&text).into_owned().into_bytes())
+            }
+        }
+    }
+
+    fn broken_before_answer(&self, error: &reqwest::Error, seen: &mut Seen) -> AttemptFailure {
+        let what = self.redactor.redact(&describe(error)).into_owned();
+        if error.is_connect() {
+            seen.reached = false;
+            return self.not_connected(&what);
+        }
+        if error.is_timeout() {
+            return self.timed_out();
+        }
+        let message = format!("the connection broke before an answer came: {what}");
+        let advice = if self.used.was_used(error) && died_silently(error) {
+            Advice::Resend
+        } else {
+            Advice::Retry { after: None }
+        };
+        unanswered(FailureKind::Connection, message, advice)
+    }
+
+    fn not_connected(&self, what: &str) -> AttemptFailure {
+        let message = format!("cannot connect to {}: {what}", self.base);
+        // A certificate does not become right by waiting.
+        let advice = if what.contains("certificate") { Advice::Stop } else { Advice::Down };
+        unanswered(FailureKind::Connection, message, advice)
+    }
+
+    fn broken_in_body(&self, error: &reqwest::Error, status: u16) -> AttemptFailure {
+        if error.is_timeout() {
+            let mut failure = self.timed_out();
+            failure.failure.status = Some(status);
+            return failure;
+        }
+        let what = self.redactor.redact(&describe(error)).into_owned();
+        let message = format!("the connection broke in the middle of the answer: {what}");
+        let mut failure = unanswered(FailureKind::Connection, message, Advice::Retry { after: None });
+        failure.failure.status = Some(status);
+        failure
+    }
+
+    fn timed_out(&self) -> AttemptFailure {
+        let limit = humantime::format_duration(self.timeout);
+        let message = format!("no answer within {limit} (--timeout)");
+        unanswered(FailureKind::Timeout, message, Advice::Retry { after: None })
+    }
+}
+
+/// What is known of an attempt while it is under way.
+struct Seen {
+    status: Option<u16>,
+    reached: bool,
+}
+
+impl Provider for OpenAi {
+    async fn attempt(&self, request: &Request) -> Attempt {
+        let started = Instant::now();
+        let mut seen = Seen { status: None, reached: true };
+        let result = self.exchange(request, started, &mut seen).await;
+        Attempt { result, status: seen.status, reached: seen.reached, latency: started.elapsed() }
+    }
+}
+
+fn pace_of(headers: &HeaderMap) -> Pace {
+    Pace { retry_after: headers::retry_after(headers, SystemTime::now()), exhausted: headers::exhausted(headers) }
+}
+
+fn too_large(status: u16) -> AttemptFailure {
+    let mut failure =
+        no_answer(status, format!("the answer is larger than {} MiB", MOST_BODY_BYTES >> 20), Usage::default());
+    failure.advice = Advice::GiveUp;
+    failure
+}
+
+/// Whether the connection ended as an idle one does that the server had closed: its end read, or nothing written.
+fn died_silently(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        let closed = cause
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
+        let broken = cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+            matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
+        });
+        closed || broken
+    })
+}

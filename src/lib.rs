@@ -1,6 +1,10 @@
 //! promptmill runs a dataset of prompts through a language-model API: every row is answered exactly once, as fast as
 //! the endpoint allows, with every token accounted for. `ARCHITECTURE.md` has the map.
 
+pub mod accounting;
 pub mod domain;
 pub mod input;
+pub mod ledger;
+pub mod output;
+pub mod pace;
 pub mod provider;

@@ -1,0 +1,9 @@
+//! What a run consumed and how it went: a fold over facts about rows. Integers inside, rounded when printed.
+
+mod facts;
+mod latency;
+mod summary;
+
+pub use facts::Facts;
+pub use latency::Latencies;
+pub use summary::{ErrorGroup, ModelTotals, RunFigures, Summary};

@@ -16,9 +16,9 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// Counts a latency.
+    /// Counts a latency, rounded to microseconds as outputs have it: a report read back from one is the same.
     pub fn record(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
+        let micros = u64::try_from((latency.as_nanos() + 500) / 1000).unwrap_or(LONGEST).clamp(1, LONGEST);
         if self.histogram.is_none() {
             self.histogram = Histogram::new_with_bounds(1, LONGEST, DIGITS).ok();
         }

@@ -7,11 +7,6 @@ use super::{FailureKind, Location, RowId, Usage};
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A request is under way.
-    Sent {
-        /// Where the row begins.
-        location: Location,
-    },
     /// An attempt failed and the row goes again.
     Retrying {
         /// The row's id.
@@ -67,11 +62,4 @@ pub enum Notice {
         /// How long.
         wait: Duration,
     },
-    /// An interrupt was received: what is in flight is finished.
-    Interrupted {
-        /// Requests in flight.
-        in_flight: usize,
-    },
-    /// The server left out the token counts of an answer.
-    NoUsage,
 }

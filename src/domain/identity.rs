@@ -33,6 +33,36 @@ impl RequestHash {
     }
 }
 
+/// All the names of a row that became a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// By its id and its request, or by its request and how many equal ones came before.
+    pub key: RowKey,
+    /// What it asks for.
+    pub request: RequestHash,
+    /// By its id, or by its input: the same whatever the job's model, template or parameters are.
+    pub source: RowKey,
+}
+
+impl RowKey {
+    /// The name of a row whatever is made of it: by its id.
+    #[must_use]
+    pub fn source_with_id(id: &RowId) -> Self {
+        let mut hasher = IdentityHasher::new("source id");
+        hasher.field("id", id.to_string().as_bytes());
+        Self(hasher.finish())
+    }
+
+    /// The name of a row without an id, whatever is made of it: by its text and how many equal ones came before.
+    #[must_use]
+    pub fn source_with_input(input: &str, occurrence: u64) -> Self {
+        let mut hasher = IdentityHasher::new("source input");
+        hasher.field("input", input.as_bytes());
+        hasher.field("occurrence", &occurrence.to_le_bytes());
+        Self(hasher.finish())
+    }
+}
+
 /// Hashes named fields without ambiguity (each with its length): BLAKE3, cut to 128 bits.
 #[derive(Clone, Debug)]
 pub struct IdentityHasher(blake3::Hasher);

@@ -17,7 +17,7 @@ pub use attempt::{Advice, Answer, Attempt, AttemptFailure};
 pub use completion::Completion;
 pub use event::{Event, Notice};
 pub use failure::{Failure, FailureKind};
-pub use identity::{IdentityHasher, RequestHash, RowKey};
+pub use identity::{Identity, IdentityHasher, RequestHash, RowKey};
 pub use outcome::{Outcome, Spent, StatusCounts};
 pub use record::{BadRow, Location, Record, RecordBody, Row, RowId, TableRow};
 pub use request::{Endpoint, Request};

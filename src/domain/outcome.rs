@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Completion, Failure, Location, Record, RequestHash, RowId, RowKey, Tokens, Usage, Usd};
+use super::{Completion, Failure, Identity, Location, Record, RowId, Tokens, Usage, Usd};
 
 /// How often each HTTP status came back, over all attempts. Attempts that reached the server and brought no status
 /// back (a reset, a timeout) are counted under 0.
@@ -68,7 +68,7 @@ pub struct Outcome {
     /// Where the row begins.
     pub location: Location,
     /// The row's name in the ledger; `None` for a row that could not become a request.
-    pub identity: Option<(RowKey, RequestHash)>,
+    pub identity: Option<Identity>,
     /// The row as it came, where it is to be kept; a row that could not be read is a text.
     pub input: Option<Record>,
     /// The answer or the failure.

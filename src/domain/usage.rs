@@ -38,8 +38,9 @@ impl Usage {
     /// The total, from the parts where the server gave no total of its own.
     #[must_use]
     pub fn total(&self) -> Tokens {
-        self.total_tokens
-            .unwrap_or_else(|| self.prompt_tokens.unwrap_or_default() + self.completion_tokens.unwrap_or_default())
+        self.total_tokens.unwrap_or_else(|| {
+            self.prompt_tokens.unwrap_or_default() + self.completion_tokens.unwrap_or_default()
+        })
     }
 }
 

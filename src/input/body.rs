@@ -21,12 +21,13 @@ pub(super) enum Content<'a> {
 
 pub(super) struct BodyBuilder {
     endpoint: Endpoint,
+    realm: &'static str,
     max_completion_tokens: bool,
 }
 
 impl BodyBuilder {
-    pub(super) fn new(endpoint: Endpoint, max_completion_tokens: bool) -> Self {
-        Self { endpoint, max_completion_tokens }
+    pub(super) fn new(endpoint: Endpoint, realm: &'static str, max_completion_tokens: bool) -> Self {
+        Self { endpoint, realm, max_completion_tokens }
     }
 
     /// Writes the body: model, content, then the parameters by name.
@@ -106,6 +107,7 @@ impl BodyBuilder {
     /// does the name under which a host takes the token limit.
     fn hash(&self, model: &str, name: &str, content: &str, parameters: &Parameters) -> RequestHash {
         let mut hasher = IdentityHasher::new("request");
+        hasher.field("realm", self.realm.as_bytes());
         hasher.field("endpoint", self.endpoint.name().as_bytes());
         hasher.field("model", model.as_bytes());
         hasher.field(name, content.as_bytes());
@@ -198,6 +200,9 @@ mod tests {
 
     #[test]
     fn compacting_touches_nothing_inside_of_strings() {
-        assert_eq!(compact("{ \"a b\" : [1.0,\n 2e3 , \"\\\" x\\\\\" ] }"), "{\"a b\":[1.0,2e3,\"\\\" x\\\\\"]}");
+        assert_eq!(
+            compact("{ \"a b\" : [1.0,\n 2e3 , \"\\\" x\\\\\" ] }"),
+            "{\"a b\":[1.0,2e3,\"\\\" x\\\\\"]}"
+        );
     }
 }

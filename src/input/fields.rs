@@ -68,9 +68,7 @@ impl<'a> Fields<'a> {
     pub fn get(&self, name: &str) -> Option<Field<'_>> {
         match self {
             Self::Prompt(_) => None,
-            Self::Object(object) => {
-                object.get(name).filter(|value| value.get() != "null").map(Field::Json)
-            }
+            Self::Object(object) => object.get(name).filter(|value| value.get() != "null").map(Field::Json),
             Self::Table(columns, cells) => {
                 let place = columns.iter().position(|column| column == name)?;
                 cells.get(place).filter(|cell| !cell.is_empty()).map(|cell| Field::Cell(cell))

@@ -143,9 +143,7 @@ fn check_integer(value: &Value, min: i64, max: i64) -> Result<(), String> {
 fn check_stop(value: &Value) -> Result<(), String> {
     let fits = match value {
         Value::String(_) => true,
-        Value::Array(stops) => {
-            (1..=MOST_STOPS).contains(&stops.len()) && stops.iter().all(Value::is_string)
-        }
+        Value::Array(stops) => (1..=MOST_STOPS).contains(&stops.len()) && stops.iter().all(Value::is_string),
         _ => false,
     };
     fits.then_some(()).ok_or_else(|| wants(&format!("a string or 1 to {MOST_STOPS} strings"), value))
@@ -190,10 +188,7 @@ fn check_together(endpoint: Endpoint, parameters: &Parameters) -> Result<(), Bad
     if integer("max_tokens") == Some(0) && !flag("echo") {
         return bad("max_tokens", "must be at least 1, or 0 with echo".into());
     }
-    if endpoint == Endpoint::Chat
-        && integer("top_logprobs").is_some()
-        && !flag("logprobs")
-    {
+    if endpoint == Endpoint::Chat && integer("top_logprobs").is_some() && !flag("logprobs") {
         return bad("top_logprobs", "needs logprobs".into());
     }
     Ok(())
@@ -219,7 +214,10 @@ mod tests {
             assert_eq!(checked(Endpoint::Chat, json), Ok(()));
             assert_eq!(checked(Endpoint::Completions, json), Ok(()));
         }
-        assert_eq!(checked(Endpoint::Completions, r#"{"best_of":3,"n":3,"logprobs":5,"suffix":"x"}"#), Ok(()));
+        assert_eq!(
+            checked(Endpoint::Completions, r#"{"best_of":3,"n":3,"logprobs":5,"suffix":"x"}"#),
+            Ok(())
+        );
         assert_eq!(checked(Endpoint::Completions, r#"{"max_tokens":0,"echo":true}"#), Ok(()));
         assert_eq!(checked(Endpoint::Chat, r#"{"logprobs":20,"response_format":{"type":"text"}}"#), Ok(()));
     }

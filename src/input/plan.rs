@@ -28,6 +28,8 @@ pub struct PlanSettings {
     pub template: Option<Template>,
     /// The system message's template; chat only.
     pub system: Option<Template>,
+    /// What kind of endpoint answers: answers of one kind are never taken for those of another.
+    pub realm: &'static str,
     /// Whether `max_tokens` goes out as `max_completion_tokens` on chat, as OpenAI's own host wants it.
     pub max_completion_tokens: bool,
 }
@@ -89,7 +91,7 @@ impl Planner {
             Err(fault) => (None, Err(fault)),
         };
         let request = request.map_err(|fault| invalid(&record.location, &fault));
-        Planned { id, request, record }
+        Planned { record, id, request }
     }
 
     fn id_of(&self, fields: &Fields<'_>) -> Made<Option<RowId>> {
@@ -120,7 +122,9 @@ impl Planner {
             merged.entry("model".into()).or_insert_with(|| Value::String(model.clone()));
         }
         let content = self.content_of(body, fields)?;
-        BodyBuilder::new(endpoint, self.settings.max_completion_tokens).build(merged, content).map_err(Fault::from)
+        BodyBuilder::new(endpoint, self.settings.realm, self.settings.max_completion_tokens)
+            .build(merged, content)
+            .map_err(Fault::from)
     }
 
     fn content_of<'a>(&self, body: &RecordBody, fields: &'a Fields<'_>) -> Made<Content<'a>> {
@@ -197,7 +201,7 @@ impl Planner {
             (Endpoint::Chat, None, _) => return Err("missing field \"body.messages\"".into()),
             (Endpoint::Completions, _, None) => return Err("missing field \"body.prompt\"".into()),
         };
-        BodyBuilder::new(batch.endpoint, false).build(own, content).map_err(Fault::from)
+        BodyBuilder::new(batch.endpoint, self.settings.realm, false).build(own, content).map_err(Fault::from)
     }
 
     /// Job-level options fill only what a Batch body leaves out, and only where they mean something there.
@@ -307,7 +311,8 @@ impl<'a> BatchLine<'a> {
             .into_iter()
             .find(|endpoint| url.strip_prefix("/v1").unwrap_or(&url) == endpoint.path())
             .ok_or_else(|| {
-                let known: Vec<String> = Endpoint::ALL.iter().map(|known| format!("/v1{}", known.path())).collect();
+                let known: Vec<String> =
+                    Endpoint::ALL.iter().map(|known| format!("/v1{}", known.path())).collect();
                 Fault::from(format!("url {url:?} is not supported; known: {}", known.join(", ")))
             })?;
         if let Some(method) = object.get("method")

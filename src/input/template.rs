@@ -24,9 +24,7 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // A prompt is no web page: the text goes in as it is, whatever the file is called.
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment
-            .add_template_owned(name.to_owned(), source)
-            .map_err(|error| describe(&error))?;
+        environment.add_template_owned(name.to_owned(), source).map_err(|error| describe(&error))?;
         Ok(Self { environment, name: name.to_owned() })
     }
 
@@ -57,15 +55,15 @@ impl Variables {
                 Err(_) => Value::UNDEFINED,
             },
             RecordBody::Text(text) => one_text(text),
-            RecordBody::Table(row) => {
-                row.columns.iter().map(String::as_str).zip(row.cells.iter().map(String::as_str)).collect()
-            }
+            RecordBody::Table(row) => Value::from(
+                row.columns.iter().cloned().zip(row.cells.iter().cloned()).collect::<BTreeMap<_, _>>(),
+            ),
         })
     }
 }
 
 fn one_text(text: &str) -> Value {
-    BTreeMap::from([("prompt", text), ("text", text)]).into_iter().collect()
+    Value::from(BTreeMap::from([("prompt", text.to_owned()), ("text", text.to_owned())]))
 }
 
 fn describe(error: &minijinja::Error) -> String {
@@ -84,12 +82,22 @@ fn describe(error: &minijinja::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::TableRow;
 
     #[test]
     fn the_fields_of_a_row_are_the_variables_and_nothing_is_escaped() {
-        let template = Template::compile("--template", "{{ title }}: {{ tags[1].name }} & {{ n }}".into()).unwrap();
+        let template =
+            Template::compile("--template", "{{ title }}: {{ tags[1].name }} & {{ n }}".into()).unwrap();
         let body = RecordBody::Json(r#"{"title":"<A>","tags":[0,{"name":"é"}],"n":1.5}"#.into());
         assert_eq!(template.render(&Variables::of(&body)).unwrap(), "<A>: é & 1.5");
+        let template = Template::compile("--template", "{{ text }}".into()).unwrap();
+        let table = TableRow {
+            columns: ["id".to_owned(), "text".to_owned()].into(),
+            cells: vec!["1".into(), "a".into()],
+        };
+        assert_eq!(template.render(&Variables::of(&RecordBody::Table(table))).unwrap(), "a");
+        assert_eq!(template.render(&Variables::of(&RecordBody::Text("b".into()))).unwrap(), "b");
+        assert_eq!(template.render(&Variables::of(&RecordBody::Json("\"c\"".into()))).unwrap(), "c");
     }
 
     #[test]

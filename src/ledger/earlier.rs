@@ -7,7 +7,7 @@ use std::path::Path;
 use super::LedgerError;
 use super::line::{Entry, EntryKind, OutcomeLine, VERSION};
 use super::read::Lines;
-use crate::domain::{RowKey, StatusCounts};
+use crate::domain::{Identity, RowKey, StatusCounts};
 
 /// The bit of a place that says that the row was answered.
 const OK: u64 = 1 << 63;
@@ -30,9 +30,20 @@ pub struct Found {
     pub input: u64,
 }
 
+/// By which of their names rows are known again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EarlierBy {
+    /// By what was asked: an answer to another question is none.
+    #[default]
+    Key,
+    /// By the row alone: answers are kept although the job's model, template or parameters changed.
+    Source,
+}
+
 /// The outcomes of earlier runs.
 #[derive(Debug, Default)]
 pub struct Earlier {
+    by: EarlierBy,
     places: Vec<Place>,
     answered: u64,
     unfinished: HashMap<RowKey, StatusCounts>,
@@ -42,10 +53,10 @@ pub struct Earlier {
 
 impl Earlier {
     /// Reads a ledger.
-    pub(super) fn read(path: &Path) -> Result<Self, LedgerError> {
+    pub(super) fn read(path: &Path, by: EarlierBy) -> Result<Self, LedgerError> {
         let io_error = |source: io::Error| LedgerError::Io { action: "read", path: path.to_owned(), source };
         let mut lines = Lines::open(path).map_err(io_error)?;
-        let mut earlier = Self::default();
+        let mut earlier = Self { by, ..Self::default() };
         while let Some((offset, line)) = lines.next_line().map_err(io_error)? {
             let Some(entry) = Entry::parse(line) else {
                 earlier.damaged += 1;
@@ -64,11 +75,15 @@ impl Earlier {
     fn take(&mut self, offset: u64, entry: &Entry) {
         let outcome = OutcomeLine::of(entry);
         match (entry.t, outcome.identity) {
-            (EntryKind::Outcome, Some((key, _))) => {
+            (EntryKind::Outcome, Some(identity)) => {
+                let key = match self.by {
+                    EarlierBy::Key => identity.key,
+                    EarlierBy::Source => identity.source,
+                };
                 let ok = if outcome.ok { OK } else { 0 };
                 self.places.push(Place { key: key.0, offset_and_ok: offset | ok, input: outcome.input });
                 if !self.unfinished.is_empty() {
-                    self.unfinished.remove(&key);
+                    self.unfinished.remove(&identity.key);
                 }
             }
             (EntryKind::Attempt, _) => {
@@ -90,10 +105,18 @@ impl Earlier {
 
     /// What became of this row, if it was finished.
     #[must_use]
-    pub fn find(&self, key: &RowKey) -> Option<Found> {
+    pub fn find(&self, identity: &Identity) -> Option<Found> {
+        let key = match self.by {
+            EarlierBy::Key => identity.key,
+            EarlierBy::Source => identity.source,
+        };
         let at = self.places.binary_search_by_key(&key.0, |place| place.key).ok()?;
         let place = self.places[at];
-        Some(Found { offset: place.offset_and_ok & !OK, ok: place.offset_and_ok & OK != 0, input: place.input })
+        Some(Found {
+            offset: place.offset_and_ok & !OK,
+            ok: place.offset_and_ok & OK != 0,
+            input: place.input,
+        })
     }
 
     /// Requests of this row in a run that ended before the row did.

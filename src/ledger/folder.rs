@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{Earlier, Entry, EntryKind, LedgerError, write_whole};
+use super::{Earlier, EarlierBy, Entry, EntryKind, LedgerError, write_whole};
 
 /// The ledger's name in its folder.
 pub const LEDGER_FILE: &str = "ledger.jsonl";
@@ -37,19 +37,19 @@ impl Ledger {
     ///
     /// # Errors
     /// Another run writes it, the output is there without a ledger, or a file cannot be read or written.
-    pub fn open(output: &Path, overwrite: bool) -> Result<(Self, Earlier), LedgerError> {
+    pub fn open(output: &Path, overwrite: bool, by: EarlierBy) -> Result<(Self, Earlier), LedgerError> {
         let folder = folder_of(output);
         let path = folder.join(LEDGER_FILE);
         if output.exists() && !path.exists() && !overwrite {
             return Err(LedgerError::Foreign(output.to_owned()));
         }
-        fs::create_dir_all(&folder).map_err(LedgerError::io("create", &folder))?;
+        create_folder(&folder)?;
         let lock = lock(&folder, output)?;
         if overwrite {
             remove_if_there(&path)?;
             remove_if_there(&folder.join(SETTINGS_FILE))?;
         }
-        let earlier = if path.exists() { Earlier::read(&path)? } else { Earlier::default() };
+        let earlier = if path.exists() { Earlier::read(&path, by)? } else { Earlier::default() };
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -57,8 +57,7 @@ impl Ledger {
             .map_err(LedgerError::io("open", &path))?;
         // What stands behind the last whole line was being written when the process died.
         file.set_len(earlier.end()).map_err(LedgerError::io("repair", &path))?;
-        let mut ledger =
-            Self { folder, output: output.to_owned(), file, length: earlier.end(), _lock: lock };
+        let mut ledger = Self { folder, output: output.to_owned(), file, length: earlier.end(), _lock: lock };
         if ledger.length == 0 {
             ledger.append(&Entry::new(EntryKind::Ledger).to_line())?;
         }
@@ -131,6 +130,14 @@ impl Ledger {
     }
 }
 
+/// Makes the folder, but not the one it stands in: an output in a folder that is not there is a slip of the pen.
+fn create_folder(folder: &Path) -> Result<(), LedgerError> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map_err(LedgerError::io("create", folder)),
+    }
+}
+
 fn lock(folder: &Path, output: &Path) -> Result<File, LedgerError> {
     let path = folder.join(LOCK_FILE);
     let file = File::create(&path).map_err(LedgerError::io("create", &path))?;
@@ -153,11 +160,15 @@ fn remove_if_there(path: &Path) -> Result<(), LedgerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{RequestHash, RowKey, StatusCounts, Tokens};
+    use crate::domain::{Identity, RequestHash, RowKey, StatusCounts, Tokens};
     use crate::ledger::{LineAt, OutcomeLine, row_of};
 
+    fn identity(key: u8) -> Identity {
+        Identity { key: RowKey([key; 16]), request: RequestHash([key; 16]), source: RowKey([key; 16]) }
+    }
+
     fn outcome(key: u8, ok: bool) -> Vec<u8> {
-        let identity = Some((RowKey([key; 16]), RequestHash([key; 16])));
+        let identity = Some(identity(key));
         OutcomeLine { identity, ok, input: 1, statuses: StatusCounts::default(), wasted: Tokens(0) }
             .with_row(format!("{{\"id\":\"{key}\",\"index\":{key},\"ok\":{ok}}}").as_bytes())
     }
@@ -166,7 +177,7 @@ mod tests {
     fn a_line_cut_by_a_crash_is_dropped_wherever_it_was_cut() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out.jsonl");
-        let (mut ledger, _) = Ledger::open(&output, false).unwrap();
+        let (mut ledger, _) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
         let start = ledger.append(&outcome(1, true)).unwrap();
         let torn = outcome(2, true);
         let path = ledger.path();
@@ -174,10 +185,10 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for cut in 0..torn.len() {
             fs::write(&path, [&whole[..], &torn[..cut]].concat()).unwrap();
-            let (mut ledger, earlier) = Ledger::open(&output, false).unwrap();
+            let (mut ledger, earlier) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
             assert_eq!(earlier.answered(), 1);
-            assert_eq!(earlier.find(&RowKey([1; 16])).unwrap().offset, start);
-            assert!(earlier.find(&RowKey([2; 16])).is_none());
+            assert_eq!(earlier.find(&identity(1)).unwrap().offset, start);
+            assert!(earlier.find(&identity(2)).is_none());
             let again = ledger.append(&torn).unwrap();
             let line = LineAt::open(&path).unwrap().line(again).unwrap().to_vec();
             assert_eq!(row_of(&line).unwrap(), br#"{"id":"2","index":2,"ok":true}"#);
@@ -188,28 +199,28 @@ mod tests {
     fn the_last_outcome_of_a_row_counts() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out.jsonl");
-        let (mut ledger, _) = Ledger::open(&output, false).unwrap();
+        let (mut ledger, _) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
         for ok in [false, false, true] {
             ledger.append(&outcome(1, ok)).unwrap();
         }
         ledger.append(&outcome(2, true)).unwrap();
         drop(ledger);
-        let (_, earlier) = Ledger::open(&output, false).unwrap();
+        let (_, earlier) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
         assert_eq!(earlier.answered(), 2);
-        assert!(earlier.find(&RowKey([1; 16])).unwrap().ok);
+        assert!(earlier.find(&identity(1)).unwrap().ok);
     }
 
     #[test]
     fn only_one_run_writes_an_output_and_foreign_files_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out.jsonl");
-        let first = Ledger::open(&output, false).unwrap();
-        assert!(matches!(Ledger::open(&output, false), Err(LedgerError::Locked(_))));
+        let first = Ledger::open(&output, false, EarlierBy::Key).unwrap();
+        assert!(matches!(Ledger::open(&output, false, EarlierBy::Key), Err(LedgerError::Locked(_))));
         drop(first);
-        Ledger::open(&output, false).unwrap();
+        Ledger::open(&output, false, EarlierBy::Key).unwrap();
         let foreign = folder.path().join("mine.jsonl");
         fs::write(&foreign, "precious").unwrap();
-        assert!(matches!(Ledger::open(&foreign, false), Err(LedgerError::Foreign(_))));
+        assert!(matches!(Ledger::open(&foreign, false, EarlierBy::Key), Err(LedgerError::Foreign(_))));
         assert!(!folder_of(&foreign).exists());
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{RequestHash, RowKey, StatusCounts, Tokens};
+use crate::domain::{Identity, RequestHash, RowKey, StatusCounts, Tokens};
 
 /// The version of the format; a later one is refused.
 pub(super) const VERSION: u64 = 1;
@@ -17,7 +17,7 @@ const BEFORE_INPUT: &[u8] = b",\"input\":";
 #[derive(Clone, Debug)]
 pub struct OutcomeLine {
     /// The row's name; `None` for one that could not become a request and is judged anew by every run.
-    pub identity: Option<(RowKey, RequestHash)>,
+    pub identity: Option<Identity>,
     /// Whether the row was answered.
     pub ok: bool,
     /// A short hash of the row as it came.
@@ -41,6 +41,9 @@ pub struct Entry {
     /// The hash of what was asked, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// The row's name whatever is asked of it, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Whether the row was answered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ok: bool,
@@ -91,8 +94,9 @@ impl OutcomeLine {
         let entry = Entry {
             v: VERSION,
             t: EntryKind::Outcome,
-            key: self.identity.map(|(key, _)| key.to_string()),
-            request: self.identity.map(|(_, request)| request.to_string()),
+            key: self.identity.map(|identity| identity.key.to_string()),
+            request: self.identity.map(|identity| identity.request.to_string()),
+            source: self.identity.map(|identity| identity.source.to_string()),
             ok: self.ok,
             input: Some(format!("{:016x}", self.input)),
             statuses: (!self.statuses.0.is_empty()).then(|| self.statuses.clone()),
@@ -110,10 +114,15 @@ impl OutcomeLine {
     /// Reads back what `with_row` wrote.
     #[must_use]
     pub fn of(entry: &Entry) -> Self {
-        let key = entry.key.as_deref().and_then(RowKey::parse);
-        let request = entry.request.as_deref().and_then(RequestHash::parse);
+        let identity = || {
+            Some(Identity {
+                key: RowKey::parse(entry.key.as_deref()?)?,
+                request: RequestHash::parse(entry.request.as_deref()?)?,
+                source: RowKey::parse(entry.source.as_deref()?)?,
+            })
+        };
         Self {
-            identity: key.zip(request),
+            identity: identity(),
             ok: entry.ok,
             input: entry.input.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
             statuses: entry.statuses.clone().unwrap_or_default(),
@@ -204,7 +213,11 @@ mod tests {
 
     fn outcome() -> OutcomeLine {
         OutcomeLine {
-            identity: Some((RowKey([1; 16]), RequestHash([2; 16]))),
+            identity: Some(Identity {
+                key: RowKey([1; 16]),
+                request: RequestHash([2; 16]),
+                source: RowKey([3; 16]),
+            }),
             ok: true,
             input: 7,
             statuses: StatusCounts([(200, 1), (429, 2)].into()),
@@ -216,7 +229,7 @@ mod tests {
     fn an_outcome_is_read_back_whole() {
         let row = br#"{"id":"x\",\"row\":{","index":12,"status":"ok","output":",\"row\":{","input":{"a":1}}"#;
         let line = outcome().with_row(row);
-        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(memchr::memchr_iter(b'\n', &line).count(), 1);
         assert_eq!(row_of(&line), Some(&row[..]));
         let read = OutcomeLine::of(&Entry::parse(&line).unwrap());
         assert_eq!(read.identity, outcome().identity);
@@ -228,9 +241,15 @@ mod tests {
     fn a_moved_row_gets_its_new_index_and_an_edited_one_its_new_input() {
         let row = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#;
         let moved = with_index(row, 7);
-        assert_eq!(moved, br#"{"id":",\"index\":5","index":7,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#);
+        assert_eq!(
+            moved,
+            br#"{"id":",\"index\":5","index":7,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#
+        );
         let edited = with_input(row, b"\"new\"").unwrap();
-        assert_eq!(edited, br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":"new"}"#);
+        assert_eq!(
+            edited,
+            br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":"new"}"#
+        );
         assert_eq!(with_input(br#"{"id":1,"index":2}"#, b"1"), None);
     }
 

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use earlier::{Earlier, Found};
+pub use earlier::{Earlier, EarlierBy, Found};
 pub use folder::{LEDGER_FILE, Ledger, folder_of};
 pub use line::{Entry, EntryKind, OutcomeLine, row_of, with_index, with_input};
 pub use read::{LineAt, Lines};

@@ -67,7 +67,8 @@ impl<W: Write> Sink for CsvSink<W> {
         if self.columns.is_empty() {
             cells.push(stored.id.to_string());
         }
-        let number = |tokens: Option<crate::domain::Tokens>| tokens.map_or_else(String::new, |n| n.to_string());
+        let number =
+            |tokens: Option<crate::domain::Tokens>| tokens.map_or_else(String::new, |n| n.to_string());
         let error = stored.error.as_ref().map(|error| format!("{}: {}", error.kind, error.message));
         cells.extend([
             text(stored.outputs.or(stored.output)),
@@ -132,13 +133,17 @@ mod tests {
         let columns = vec!["prompt".to_owned(), "output".to_owned(), "n".to_owned()];
         let mut sink = CsvSink::new(&mut table, columns).unwrap();
         let input = r#"{"prompt":"a \"b\",\r\nc\u0001","output":" x ","n":1.50}"#;
-        let row = format!(r#"{{"id":"1","index":0,"status":"ok","output":"é\n","attempts":1,"input":{input}}}"#);
+        let row =
+            format!(r#"{{"id":"1","index":0,"status":"ok","output":"é\n","attempts":1,"input":{input}}}"#);
         sink.row(row.as_bytes()).unwrap();
         sink.finish().unwrap();
         drop(sink);
         let mut reader = csv::Reader::from_reader(&table[..]);
         assert_eq!(reader.headers().unwrap().iter().nth(3), Some("pm_output"));
         let cells = reader.records().next().unwrap().unwrap();
-        assert_eq!(cells.iter().take(5).collect::<Vec<_>>(), ["a \"b\",\r\nc\u{1}", " x ", "1.50", "é\n", "ok"]);
+        assert_eq!(
+            cells.iter().take(5).collect::<Vec<_>>(),
+            ["a \"b\",\r\nc\u{1}", " x ", "1.50", "é\n", "ok"]
+        );
     }
 }

@@ -99,6 +99,8 @@ fn milliseconds(duration: Duration) -> f64 {
 #[must_use]
 pub fn input_json(record: &Record) -> Cow<'_, str> {
     match &record.body {
+        // JSON allows a bare carriage return between its parts; in an output that ends a line for some readers.
+        RecordBody::Json(text) if text.contains('\r') => Cow::Owned(text.replace('\r', " ")),
         RecordBody::Json(text) => Cow::Borrowed(text),
         RecordBody::Text(text) => Cow::Owned(serde_json::Value::from(text.as_str()).to_string()),
         RecordBody::Table(row) => Cow::Owned(table_json(row)),

@@ -58,7 +58,12 @@ impl Gate {
     /// An open gate.
     #[must_use]
     pub fn new(settings: GateSettings) -> Self {
-        Self { settings, state: Mutex::new(State::Open), refused_in_a_row: Mutex::new(0), changed: Notify::new() }
+        Self {
+            settings,
+            state: Mutex::new(State::Open),
+            refused_in_a_row: Mutex::new(0),
+            changed: Notify::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,7 +100,9 @@ impl Gate {
                         }
                         mine
                     }
-                    State::Down { since, .. } if now >= *since + self.settings.max_wait => return Err(TooLong),
+                    State::Down { since, .. } if now >= *since + self.settings.max_wait => {
+                        return Err(TooLong);
+                    }
                     State::Down { since, next_probe, probing, .. } => {
                         if !*probing && now >= *next_probe {
                             *probing = true;
@@ -228,7 +235,10 @@ mod tests {
         let left = rows.join_all().await;
         let (first, last) = (left.iter().min().unwrap(), left.iter().max().unwrap());
         assert!(*first >= Duration::from_secs(8));
-        assert!(*last > *first + Duration::from_secs(1) && *last <= Duration::from_millis(10_010), "{last:?}");
+        assert!(
+            *last > *first + Duration::from_secs(1) && *last <= Duration::from_millis(10_010),
+            "{last:?}"
+        );
     }
 
     #[tokio::test]

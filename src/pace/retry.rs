@@ -170,8 +170,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_for_pace_ends_when_the_row_has_waited_long_enough() {
         let mut row = patience();
-        let refused = |seconds| Advice::Refused { after: Some(Duration::from_secs(seconds)), exhausted: None };
-        let Decision::Again(wait) = row.decide(refused(40)) else { panic!("the first wait is within the limit") };
+        let refused =
+            |seconds| Advice::Refused { after: Some(Duration::from_secs(seconds)), exhausted: None };
+        let Decision::Again(wait) = row.decide(refused(40)) else {
+            panic!("the first wait is within the limit")
+        };
         assert!(wait >= Duration::from_secs(40));
         tokio::time::advance(wait).await;
         assert_eq!(row.decide(refused(40)), Decision::GiveUp(true));

@@ -83,14 +83,13 @@ impl<'a> Body<'a> {
 pub(super) fn error_in_good_status(error: &RawValue, status: u16, usage: Raw<'_>) -> AttemptFailure {
     let value = serde_json::from_str(error.get()).unwrap_or_default();
     let error = ErrorBody::from_value(&value);
-    let mut failure = match error.status_in_code() {
-        Some(meant) => classify(meant, error, Pace::default()),
-        None => {
-            let described = classify(status, error, Pace::default());
-            let mut failure = no_answer(status, described.failure.message, Usage::default());
-            failure.failure.code = described.failure.code;
-            failure
-        }
+    let mut failure = if let Some(meant) = error.status_in_code() {
+        classify(meant, error, Pace::default())
+    } else {
+        let described = classify(status, error, Pace::default());
+        let mut failure = no_answer(status, described.failure.message, Usage::default());
+        failure.failure.code = described.failure.code;
+        failure
     };
     failure.failure.status = Some(status);
     failure.usage = usage_of(usage);
@@ -114,16 +113,16 @@ pub(super) fn read(bytes: &[u8], status: u16, keep_response: bool) -> Result<Ans
         finish_reason: finish_reason.map(Cow::into_owned),
         tool_calls: message.and_then(|message| kept(message.tool_calls)).filter(|calls| calls.get() != "[]"),
         refusal: message.and_then(|message| owned(message.refusal)),
-        reasoning: message.and_then(|message| owned(message.reasoning_content).or_else(|| owned(message.reasoning))),
+        reasoning: message
+            .and_then(|message| owned(message.reasoning_content).or_else(|| owned(message.reasoning))),
         logprobs: logprobs(&choices),
         ttft: None,
         response: None,
     };
     check(&completion, status, usage)?;
     if keep_response {
-        completion.response = std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|text| RawValue::from_string(on_one_line(text)).ok());
+        completion.response =
+            std::str::from_utf8(bytes).ok().and_then(|text| RawValue::from_string(on_one_line(text)).ok());
     }
     Ok(Answer { completion, usage, model: owned(body.model) })
 }
@@ -234,7 +233,7 @@ pub(super) fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// serde_json reads a string with lone surrogates only as bytes (WTF-8).
+/// `serde_json` reads a string with lone surrogates only as bytes (WTF-8).
 struct LossyText(String);
 
 impl<'de> Deserialize<'de> for LossyText {
@@ -294,17 +293,27 @@ mod tests {
 
     #[test]
     fn odd_answers_of_real_servers_are_answers() {
-        let tools = answer(r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":1}]},"finish_reason":"tool_calls"}]}"#);
+        let tools = answer(
+            r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":1}]},"finish_reason":"tool_calls"}]}"#,
+        );
         assert_eq!(tools.completion.outputs, [None]);
         assert_eq!(tools.completion.tool_calls.unwrap().get(), r#"[{"id":1}]"#);
         assert!(tools.usage.is_unknown());
-        let refusal = answer(r#"{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}],"usage":null}"#);
+        let refusal = answer(
+            r#"{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}],"usage":null}"#,
+        );
         assert_eq!(refusal.completion.refusal.as_deref(), Some("no"));
-        let parts = answer(r#"{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"text":"b"}]},"finish_reason":"stop"}]}"#);
+        let parts = answer(
+            r#"{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"text":"b"}]},"finish_reason":"stop"}]}"#,
+        );
         assert_eq!(parts.completion.outputs, [Some("ab".to_owned())]);
-        let swapped = answer(r#"{"choices":[{"index":1,"text":"b","finish_reason":"stop"},{"index":0,"text":"a","finish_reason":"stop"}]}"#);
+        let swapped = answer(
+            r#"{"choices":[{"index":1,"text":"b","finish_reason":"stop"},{"index":0,"text":"a","finish_reason":"stop"}]}"#,
+        );
         assert_eq!(swapped.completion.outputs, [Some("a".to_owned()), Some("b".to_owned())]);
-        let lone = answer(r#"{"choices":[{"text":"x\ud83d","finish_reason":"stop"}],"usage":{"prompt_tokens":"5"}}"#);
+        let lone = answer(
+            r#"{"choices":[{"text":"x\ud83d","finish_reason":"stop"}],"usage":{"prompt_tokens":"5"}}"#,
+        );
         assert!(lone.completion.outputs[0].as_ref().unwrap().starts_with('x'));
         assert!(lone.usage.is_unknown());
     }

@@ -45,11 +45,16 @@ impl UsedConnections {
 
 fn broken_connection(error: &reqwest::Error) -> Option<HttpInfo> {
     let mut extensions = http::Extensions::new();
-    causes(error).find_map(|cause| cause.downcast_ref::<ClientError>())?.connect_info()?.get_extras(&mut extensions);
+    causes(error)
+        .find_map(|cause| cause.downcast_ref::<ClientError>())?
+        .connect_info()?
+        .get_extras(&mut extensions);
     extensions.remove()
 }
 
 /// An error and what caused it, outermost first.
-pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+pub(super) fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }

@@ -131,28 +131,30 @@ fn class(status: u16, error: &ErrorBody, pace: Pace) -> (FailureKind, Advice) {
         400 | 402 | 403 | 429 if error.is_any(BILLING) => (FailureKind::Quota, Advice::Stop),
         402 if after.is_some() => (FailureKind::RateLimited, refused),
         402 => (FailureKind::Quota, Advice::Stop),
-        401 => (FailureKind::Auth, Advice::Stop),
         403 if error.has_metadata && error.mentions(&["moderation", "flagged", "guardrail"]) => {
             (FailureKind::ContentFilter, Advice::GiveUp)
         }
-        403 => (FailureKind::Auth, Advice::Stop),
+        401 | 403 => (FailureKind::Auth, Advice::Stop),
         404 => (FailureKind::NotFound, Advice::NotFound),
         400 if error.is_any(&["model_not_found"]) => (FailureKind::NotFound, Advice::NotFound),
         400 | 413 | 422 => (bad_request(status, error), Advice::GiveUp),
         408 => (FailureKind::Timeout, Advice::Retry { after }),
-        409 => (FailureKind::Server, Advice::Retry { after }),
         429 => (FailureKind::RateLimited, refused),
         529 => (FailureKind::Server, refused),
         503 if after.is_some() => (FailureKind::Server, refused),
-        500.. => (FailureKind::Server, Advice::Retry { after }),
+        409 | 500.. => (FailureKind::Server, Advice::Retry { after }),
         300..400 => (FailureKind::NotFound, Advice::Stop),
         _ => (FailureKind::BadRequest, Advice::GiveUp),
     }
 }
 
 fn bad_request(status: u16, error: &ErrorBody) -> FailureKind {
-    let too_long = ["maximum context length", "context length", "context window", "context size", "prompt is too long"];
-    if error.is_any(&["context_length_exceeded", "request_too_large"]) || error.mentions(&too_long) || status == 413 {
+    let too_long =
+        ["maximum context length", "context length", "context window", "context size", "prompt is too long"];
+    if error.is_any(&["context_length_exceeded", "request_too_large"])
+        || error.mentions(&too_long)
+        || status == 413
+    {
         FailureKind::ContextLength
     } else if error.is_any(POLICY) {
         FailureKind::ContentFilter
@@ -221,24 +223,79 @@ mod tests {
     #[test]
     fn each_published_error_has_its_class() {
         for (status, body, kind, advice) in [
-            (400, r#"{"error":{"message":"bad","type":"invalid_request_error"}}"#, FailureKind::BadRequest, Advice::GiveUp),
-            (400, r#"{"error":{"code":"context_length_exceeded"}}"#, FailureKind::ContextLength, Advice::GiveUp),
-            (400, r#"{"object":"error","message":"maximum context length is 8192","code":400}"#, FailureKind::ContextLength, Advice::GiveUp),
-            (400, r#"{"error":{"code":"content_filter","innererror":{}}}"#, FailureKind::ContentFilter, Advice::GiveUp),
-            (400, r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"no"}}]"#, FailureKind::BadRequest, Advice::GiveUp),
+            (
+                400,
+                r#"{"error":{"message":"bad","type":"invalid_request_error"}}"#,
+                FailureKind::BadRequest,
+                Advice::GiveUp,
+            ),
+            (
+                400,
+                r#"{"error":{"code":"context_length_exceeded"}}"#,
+                FailureKind::ContextLength,
+                Advice::GiveUp,
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"maximum context length is 8192","code":400}"#,
+                FailureKind::ContextLength,
+                Advice::GiveUp,
+            ),
+            (
+                400,
+                r#"{"error":{"code":"content_filter","innererror":{}}}"#,
+                FailureKind::ContentFilter,
+                Advice::GiveUp,
+            ),
+            (
+                400,
+                r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"no"}}]"#,
+                FailureKind::BadRequest,
+                Advice::GiveUp,
+            ),
             (401, r#"{"error":{"code":"invalid_api_key"}}"#, FailureKind::Auth, Advice::Stop),
             (402, r#"{"error":{"code":402}}"#, FailureKind::Quota, Advice::Stop),
             (403, "", FailureKind::Auth, Advice::Stop),
-            (403, r#"{"error":{"code":403,"message":"input was flagged","metadata":{}}}"#, FailureKind::ContentFilter, Advice::GiveUp),
+            (
+                403,
+                r#"{"error":{"code":403,"message":"input was flagged","metadata":{}}}"#,
+                FailureKind::ContentFilter,
+                Advice::GiveUp,
+            ),
             (404, r#"{"error":{"code":"model_not_found"}}"#, FailureKind::NotFound, Advice::NotFound),
             (408, "", FailureKind::Timeout, RETRY),
             (409, "", FailureKind::Server, RETRY),
-            (422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, FailureKind::BadRequest, Advice::GiveUp),
-            (429, r#"{"error":{"code":"rate_limit_exceeded","type":"tokens"}}"#, FailureKind::RateLimited, REFUSED),
+            (
+                422,
+                r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#,
+                FailureKind::BadRequest,
+                Advice::GiveUp,
+            ),
+            (
+                429,
+                r#"{"error":{"code":"rate_limit_exceeded","type":"tokens"}}"#,
+                FailureKind::RateLimited,
+                REFUSED,
+            ),
             (429, r#"{"error":{"code":"slow_down"}}"#, FailureKind::RateLimited, REFUSED),
-            (429, r#"{"error":{"type":"insufficient_quota","code":"credit_balance_exhausted"}}"#, FailureKind::Quota, Advice::Stop),
-            (429, r#"{"type":"error","error":{"type":"rate_limit_error","details":{"error_code":"contract_spend_limit_reached"}}}"#, FailureKind::Quota, Advice::Stop),
-            (429, r#"{"object":"error","message":"slow","type":"rate_limited","code":"1300"}"#, FailureKind::RateLimited, REFUSED),
+            (
+                429,
+                r#"{"error":{"type":"insufficient_quota","code":"credit_balance_exhausted"}}"#,
+                FailureKind::Quota,
+                Advice::Stop,
+            ),
+            (
+                429,
+                r#"{"type":"error","error":{"type":"rate_limit_error","details":{"error_code":"contract_spend_limit_reached"}}}"#,
+                FailureKind::Quota,
+                Advice::Stop,
+            ),
+            (
+                429,
+                r#"{"object":"error","message":"slow","type":"rate_limited","code":"1300"}"#,
+                FailureKind::RateLimited,
+                REFUSED,
+            ),
             (500, "Internal Server Error", FailureKind::Server, RETRY),
             (502, "<html><body>Bad gateway</body></html>", FailureKind::Server, RETRY),
             (503, r#"{"error":{"code":"server_is_overloaded"}}"#, FailureKind::Server, RETRY),
@@ -251,8 +308,14 @@ mod tests {
     #[test]
     fn messages_are_one_clean_line() {
         let page = ErrorBody::parse(b"<html>\n<h1>502\x1b[31m Bad</h1> <p>Gateway</p></html>");
-        assert_eq!(classify(502, page, Pace::default()).failure.message, "the server answered 502: 502 [31m Bad Gateway");
+        assert_eq!(
+            classify(502, page, Pace::default()).failure.message,
+            "the server answered 502: 502 [31m Bad Gateway"
+        );
         let detail = ErrorBody::parse(br#"{"detail":"Not authenticated"}"#);
-        assert_eq!(classify(400, detail, Pace::default()).failure.message, "the server answered 400: Not authenticated");
+        assert_eq!(
+            classify(400, detail, Pace::default()).failure.message,
+            "the server answered 400: Not authenticated"
+        );
     }
 }

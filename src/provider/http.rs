@@ -24,6 +24,8 @@ pub struct ConnectionSettings {
     pub project: Option<String>,
     /// A proxy for everything, before the environment's.
     pub proxy: Option<String>,
+    /// Whether no proxy is used at all, whatever the environment says.
+    pub direct: bool,
     /// The most a request may take, from connecting to the last byte.
     pub timeout: Duration,
     /// The most connecting may take.
@@ -111,6 +113,9 @@ impl ConnectionSettings {
         if !self.http2 {
             builder = builder.http1_only();
         }
+        if self.direct {
+            builder = builder.no_proxy();
+        }
         if let Some(proxy) = &self.proxy {
             let proxy = Proxy::all(proxy).map_err(|error| ConnectionError::Proxy(self.describe(&error)))?;
             // A proxy given for this run is meant, whatever NO_PROXY says.
@@ -148,8 +153,9 @@ fn header_name(name: &str) -> Result<HeaderName, ConnectionError> {
 }
 
 fn plain_value(name: &str, value: &str) -> Result<HeaderValue, ConnectionError> {
-    HeaderValue::from_str(value)
-        .map_err(|_| ConnectionError::Header(format!("the value of header {name} has characters that cannot be sent")))
+    HeaderValue::from_str(value).map_err(|_| {
+        ConnectionError::Header(format!("the value of header {name} has characters that cannot be sent"))
+    })
 }
 
 fn secret_value(what: &str, value: &Secret) -> Result<HeaderValue, ConnectionError> {

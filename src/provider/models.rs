@@ -44,7 +44,9 @@ impl OpenAi {
         let models = serde_json::from_slice::<List>(&body)
             .map(|list| list.data)
             .or_else(|_| serde_json::from_slice::<Vec<Model>>(&body))
-            .map_err(|error| no_answer(status, format!("the list of models cannot be read: {error}"), Usage::default()))?;
+            .map_err(|error| {
+                no_answer(status, format!("the list of models cannot be read: {error}"), Usage::default())
+            })?;
         Ok((models, body))
     }
 
@@ -54,8 +56,9 @@ impl OpenAi {
     /// What the server said instead, or why it could not be reached.
     pub async fn model(&self, id: &str) -> Result<(Model, Bytes), AttemptFailure> {
         let (status, body) = self.get(&format!("/models/{id}")).await?;
-        let model = serde_json::from_slice(&body)
-            .map_err(|error| no_answer(status, format!("the model cannot be read: {error}"), Usage::default()))?;
+        let model = serde_json::from_slice(&body).map_err(|error| {
+            no_answer(status, format!("the model cannot be read: {error}"), Usage::default())
+        })?;
         Ok((model, body))
     }
 
@@ -68,6 +71,10 @@ impl OpenAi {
         let response = sent.map_err(|error| broken(&error))?;
         let status = response.status().as_u16();
         let body = self.clean(&self.read_body(response).await?).into_owned();
-        if status == 200 { Ok((status, body.into())) } else { Err(classify(status, ErrorBody::parse(&body), Pace::default())) }
+        if status == 200 {
+            Ok((status, body.into()))
+        } else {
+            Err(classify(status, ErrorBody::parse(&body), Pace::default()))
+        }
     }
 }

@@ -69,7 +69,12 @@ impl OpenAi {
         }
     }
 
-    async fn exchange(&self, request: &Request, started: Instant, seen: &mut Seen) -> Result<Answer, AttemptFailure> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        started: Instant,
+        seen: &mut Seen,
+    ) -> Result<Answer, AttemptFailure> {
         let sent = self
             .client
             .post(self.url(request.endpoint))
@@ -98,7 +103,8 @@ impl OpenAi {
 
     async fn refused(&self, response: Response, status: u16) -> AttemptFailure {
         let pace = pace_of(response.headers());
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let location =
+            response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         // An error's body is worth less than its status: one that breaks off is taken as far as it came.
         let body = self.read_body(response).await.unwrap_or_default();
         let mut failure = classify(status, ErrorBody::parse(&self.clean(&body)), pace);
@@ -183,10 +189,14 @@ impl OpenAi {
             return self.timed_out();
         }
         let message = format!("the connection broke before an answer came: {what}");
-        let advice = if self.used.was_used(error) && died_silently(error) {
-            Advice::Resend
-        } else {
-            Advice::Retry { after: None }
+        let advice = match (self.used.was_used(error), death(error)) {
+            (true, Some(Death::Closed)) => {
+                // The server had closed it and never read the request: there was no attempt.
+                seen.reached = false;
+                Advice::Resend
+            }
+            (true, Some(Death::Reset)) => Advice::Resend,
+            _ => Advice::Retry { after: None },
         };
         unanswered(FailureKind::Connection, message, advice)
     }
@@ -234,26 +244,38 @@ impl Provider for OpenAi {
 }
 
 fn pace_of(headers: &HeaderMap) -> Pace {
-    Pace { retry_after: headers::retry_after(headers, SystemTime::now()), exhausted: headers::exhausted(headers) }
+    Pace {
+        retry_after: headers::retry_after(headers, SystemTime::now()),
+        exhausted: headers::exhausted(headers),
+    }
 }
 
 fn too_large(status: u16) -> AttemptFailure {
-    let mut failure =
-        no_answer(status, format!("the answer is larger than {} MiB", MOST_BODY_BYTES >> 20), Usage::default());
+    let mut failure = no_answer(
+        status,
+        format!("the answer is larger than {} MiB", MOST_BODY_BYTES >> 20),
+        Usage::default(),
+    );
     failure.advice = Advice::GiveUp;
     failure
 }
 
-/// Whether the connection ended as an idle one does that the server had closed: its end read, or nothing written.
-fn died_silently(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| {
-        let closed = cause
-            .downcast_ref::<hyper::Error>()
-            .is_some_and(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
-        let broken = cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
-            use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
-            matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
-        });
-        closed || broken
-    })
+/// How a connection ended before a byte came back.
+enum Death {
+    /// Its end was read, or nothing could be written any more, as with one that the server closed while it was idle.
+    Closed,
+    /// It was reset. The server may have read the request first.
+    Reset,
+}
+
+fn death(error: &reqwest::Error) -> Option<Death> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    if io == Some(ConnectionReset) {
+        return Some(Death::Reset);
+    }
+    let closed = causes(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
+    (closed || matches!(io, Some(BrokenPipe | NotConnected))).then_some(Death::Closed)
 }

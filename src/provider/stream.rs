@@ -118,12 +118,17 @@ impl Assembly {
             if let Some(delta) = &choice.message {
                 came |= append(&mut assembled.text, text(delta.content));
                 came |= append(&mut assembled.refusal, text(delta.refusal));
-                came |= append(&mut assembled.reasoning, text(delta.reasoning_content).or_else(|| text(delta.reasoning)));
+                came |= append(
+                    &mut assembled.reasoning,
+                    text(delta.reasoning_content).or_else(|| text(delta.reasoning)),
+                );
                 if let Some(Value::Array(calls)) =
                     delta.tool_calls.and_then(|calls| serde_json::from_str(calls.get()).ok())
                 {
                     came = true;
-                    calls.into_iter().for_each(|call| merge_tool_call(&mut assembled.tool_calls, call));
+                    for call in calls {
+                        merge_tool_call(&mut assembled.tool_calls, call);
+                    }
                 }
             }
             if came && self.ttft.is_none() {
@@ -191,7 +196,9 @@ fn merge_tool_call(calls: &mut BTreeMap<u64, Value>, part: Value) {
     match (known, more) {
         (Some(Value::String(known)), Some(Value::String(more))) => known.push_str(&more),
         (_, more) => {
-            if let (Some(more), Some(place)) = (more, part.get_mut("function").and_then(|f| f.get_mut("arguments"))) {
+            if let (Some(more), Some(place)) =
+                (more, part.get_mut("function").and_then(|f| f.get_mut("arguments")))
+            {
                 *place = more;
             }
             if let Value::Object(call) = call {

@@ -8,3 +8,4 @@ pub mod ledger;
 pub mod output;
 pub mod pace;
 pub mod provider;
+pub mod sim;

@@ -2,10 +2,13 @@
 //! the endpoint allows, with every token accounted for. `ARCHITECTURE.md` has the map.
 
 pub mod accounting;
+pub mod cli;
 pub mod domain;
 pub mod input;
 pub mod ledger;
 pub mod output;
 pub mod pace;
+pub mod pipeline;
 pub mod provider;
+pub mod report;
 pub mod sim;

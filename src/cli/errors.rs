@@ -1,0 +1,124 @@
+//! Errors as people see them: what happened, what caused it, what to do.
+
+use std::error::Error as StdError;
+
+use crate::domain::{Failure, FailureKind};
+use crate::input::InputError;
+use crate::ledger::LedgerError;
+use crate::pipeline::RunError;
+use crate::provider::ConnectionError;
+
+/// Every row ok.
+pub(super) const OK: u8 = 0;
+/// Could not start or could not go on.
+pub(super) const FAILED: u8 = 1;
+/// The command line is wrong.
+pub(super) const USAGE: u8 = 2;
+/// Finished, some rows failed.
+pub(super) const SOME_FAILED: u8 = 3;
+/// Stopped early by a limit of the user's.
+pub(super) const STOPPED: u8 = 4;
+/// Interrupted.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// What ends the program, and its exit code.
+#[derive(Debug)]
+pub(super) struct CliError {
+    pub(super) code: u8,
+    pub(super) message: String,
+    pub(super) causes: Vec<String>,
+    pub(super) hint: Option<String>,
+}
+
+impl CliError {
+    /// The command line is wrong.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self { code: USAGE, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// Something could not be done.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self { code: FAILED, ..Self::usage(message) }
+    }
+
+    /// An error of the library, with what caused it.
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+        Self { causes: causes.map(ToString::to_string).collect(), ..Self::failed(error.to_string()) }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<RunError> for CliError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Input(error) => error.into(),
+            RunError::Ledger(error) => error.into(),
+            RunError::Strict { ref examples, count, .. } => {
+                let mut all = Self::of(&error);
+                all.causes.clone_from(examples);
+                if count > examples.len() as u64 {
+                    all.causes.push(format!("and {} more", count - examples.len() as u64));
+                }
+                all.hint("mend these rows, or leave --strict away to answer the others")
+            }
+            RunError::Unmatched { ref changed, .. } if changed.is_empty() => Self::of(&error).hint(
+                "is this the right input? --drop-unmatched goes on: these answers leave the output but stay in the \
+                 ledger",
+            ),
+            RunError::Unmatched { ref changed, .. } => {
+                let mut all = Self::of(&error);
+                all.causes = changed.iter().map(|change| format!("changed since: {change}")).collect();
+                all.hint("--resend asks all of them again, --keep-answers keeps the answers there are")
+            }
+            _ => Self::of(&error),
+        }
+    }
+}
+
+impl From<InputError> for CliError {
+    fn from(error: InputError) -> Self {
+        let hint = error.hint();
+        let mut all = Self::of(&error);
+        all.hint = hint;
+        all
+    }
+}
+
+impl From<LedgerError> for CliError {
+    fn from(error: LedgerError) -> Self {
+        let all = Self::of(&error);
+        match error {
+            LedgerError::Foreign(_) => all.hint("give another file with -o, or --overwrite to replace it"),
+            LedgerError::Locked(_) => all.hint("wait for it to end, or give another file with -o"),
+            LedgerError::Later { .. } => all.hint("use that version, or give another file with -o"),
+            _ => all,
+        }
+    }
+}
+
+impl From<ConnectionError> for CliError {
+    fn from(error: ConnectionError) -> Self {
+        Self { code: USAGE, ..Self::of(&error) }
+    }
+}
+
+/// What the endpoint said that ended everything.
+pub(super) fn refused(failure: &Failure) -> CliError {
+    let error = CliError::failed(failure.message.clone());
+    match failure.kind {
+        FailureKind::Auth => error.hint(
+            "set OPENAI_API_KEY to a valid key, name another variable with --api-key-env, or give --api-key-file",
+        ),
+        FailureKind::NotFound => {
+            error.hint("`promptmill models` lists the models there are; the base URL must end in the version, as in /v1")
+        }
+        FailureKind::Quota => error.hint("the account has no credit left; run the same command again when it has"),
+        FailureKind::Connection => error.hint("is --base-url right, and is the server running?"),
+        _ => error,
+    }
+}

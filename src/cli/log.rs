@@ -1,0 +1,89 @@
+//! Events as lines: what is tried again and what fails, or every row, on the screen or in a file.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::errors::CliError;
+use super::progress::in_words;
+use super::screen::{Screen, clean};
+use crate::domain::Event;
+use crate::pipeline::Watcher;
+
+/// Lines of this level (1: trouble, 2: everything) on the screen.
+#[derive(Debug)]
+pub(super) struct ScreenLog {
+    screen: Screen,
+    level: u8,
+}
+
+impl ScreenLog {
+    pub(super) fn new(screen: Screen, level: u8) -> Self {
+        Self { screen, level }
+    }
+}
+
+impl Watcher for ScreenLog {
+    fn event(&mut self, event: &Event) {
+        // Notices are shown at every level, by the progress display.
+        if let Some((level, line)) = line(event).filter(|_| !matches!(event, Event::Notice(_)))
+            && level <= self.level
+        {
+            self.screen.say(&line);
+        }
+    }
+}
+
+/// Everything, with the time, in a file.
+#[derive(Debug)]
+pub(super) struct FileLog {
+    file: BufWriter<File>,
+}
+
+impl FileLog {
+    pub(super) fn create(path: &Path) -> Result<Self, CliError> {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| CliError::failed(format!("--log-file {}: {error}", path.display())))?;
+        Ok(Self { file: BufWriter::new(file) })
+    }
+}
+
+impl Watcher for FileLog {
+    fn event(&mut self, event: &Event) {
+        if let Some((_, line)) = line(event) {
+            let now = humantime::format_rfc3339_millis(SystemTime::now());
+            // A log that cannot be written must not cost the run.
+            let _ = writeln!(self.file, "{now} {}", clean(&line).replace('\n', " "));
+        }
+    }
+}
+
+/// The line of an event and from which level on it is shown.
+fn line(event: &Event) -> Option<(u8, String)> {
+    Some(match event {
+        Event::Retrying { id, location, attempt, message, wait, .. } => {
+            let wait = wait.as_secs_f64();
+            (1, format!("{location}: row {id}: attempt {attempt}: {message}; again in {wait:.1}s"))
+        }
+        Event::Finished { id, location, failure: Some((kind, message)), .. } => {
+            // Rows that cannot be read say where they stand themselves.
+            let place = if message.starts_with(&location.to_string()) {
+                String::new()
+            } else {
+                format!("{location}: ")
+            };
+            (1, format!("{place}row {id}: {kind}: {message}"))
+        }
+        Event::Finished { id, location, failure: None, usage, attempts, latency } => {
+            let latency = latency.unwrap_or_default().as_secs_f64() * 1e3;
+            let total = usage.total();
+            (2, format!("{location}: row {id}: ok, {total} tokens, {attempts} attempts, {latency:.0} ms"))
+        }
+        Event::Notice(notice) => (1, in_words(notice)),
+        Event::Resumed => return None,
+    })
+}

@@ -1,0 +1,51 @@
+//! The command line: the only code that prints, reads the environment, or knows of clap and indicatif.
+
+mod args;
+mod dry_run;
+mod errors;
+mod log;
+mod models;
+mod progress;
+mod report;
+mod run;
+mod screen;
+mod settings;
+mod signals;
+mod sim;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use errors::CliError;
+
+/// Parses the command line, does what it says and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are asked for; a closed pipe is nothing to complain about.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(errors::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(args.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            screen::print_error(&error);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Models(args) => models::models(&args),
+        Command::Sim(args) => sim::sim(&args),
+    }
+}

@@ -1,0 +1,62 @@
+//! `promptmill models`.
+
+use std::io::{Write as _, stdout};
+use std::time::{Duration, SystemTime};
+
+use super::args::ModelsArgs;
+use super::errors::{self, CliError};
+use super::screen::{Screen, clean};
+use super::settings;
+use crate::provider::{Model, OpenAi};
+
+pub(super) fn models(args: &ModelsArgs) -> Result<u8, CliError> {
+    let connection = settings::connection(&args.connection, 1, &Screen::new(false))?;
+    let provider = OpenAi::new(&connection, false)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
+    let answer = runtime.block_on(async {
+        match &args.id {
+            Some(id) => provider.model(id).await.map(|(model, body)| (vec![model], body)),
+            None => provider.models().await,
+        }
+    });
+    let (models, body) = answer.map_err(|failed| errors::refused(&failed.failure))?;
+    let text = if args.json { String::from_utf8_lossy(&body).trim_end().to_owned() } else { table(models) };
+    // Whoever closed the pipe has read enough.
+    let _ = writeln!(stdout().lock(), "{text}");
+    Ok(errors::OK)
+}
+
+fn table(mut models: Vec<Model>) -> String {
+    models.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut rows = vec![["MODEL", "OWNER", "CREATED", "CONTEXT", "SHUTDOWN"].map(str::to_owned)];
+    rows.extend(models.into_iter().map(|model| {
+        [
+            clean(&model.id),
+            clean(&model.owned_by.unwrap_or_default()),
+            model.created.map_or_else(String::new, day),
+            model.max_model_len.map_or_else(String::new, crate::report::count),
+            clean(&model.shutdown_date.unwrap_or_default()),
+        ]
+    }));
+    // A column that no model fills is not shown.
+    let shown: Vec<usize> =
+        (0..5).filter(|at| *at == 0 || rows[1..].iter().any(|row| !row[*at].is_empty())).collect();
+    let widths: Vec<usize> =
+        shown.iter().map(|at| rows.iter().map(|row| row[*at].chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &[String; 5]| {
+        let cells = shown.iter().zip(&widths).map(|(at, width)| format!("{:<width$}", row[*at]));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn day(seconds: f64) -> String {
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
+        .map(|time| humantime::format_rfc3339_seconds(time).to_string()[..10].to_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,127 @@
+//! `promptmill run`.
+
+use std::path::Path;
+
+use super::args::RunArgs;
+use super::errors::{self, CliError};
+use super::log::{FileLog, ScreenLog};
+use super::screen::{Screen, print_error};
+use super::settings::{self, EndpointFacts};
+use super::{dry_run, progress, report, signals};
+use crate::pipeline::{Controls, Ended, Halt, Job, Watcher};
+use crate::provider::OpenAi;
+use crate::report::to_text;
+use crate::sim::{Settings as SimSettings, Simulator};
+
+pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
+    let screen = Screen::new(args.display.quiet);
+    report::check_targets(&args.output.report)?;
+    let concurrency = settings::concurrency(&args.pace);
+    // Kept until the end: dropping it stops it.
+    let mut simulator = None;
+    let connection = if args.sim {
+        let started = Simulator::start(SimSettings { models: Vec::new(), ..SimSettings::default() })
+            .map_err(|error| CliError::failed(format!("the simulator cannot start: {error}")))?;
+        let base_url = simulator.insert(started).base_url().to_owned();
+        settings::simulated_connection(&args.connection, &base_url, concurrency)
+    } else if args.output.dry_run.is_some() {
+        settings::connection(&args.connection, concurrency, &screen).unwrap_or_else(|_| {
+            settings::simulated_connection(&args.connection, "https://api.openai.com/v1", 1)
+        })
+    } else {
+        settings::connection(&args.connection, concurrency, &screen)?
+    };
+    let endpoint = EndpointFacts { connection, simulated: args.sim };
+    let job = settings::job(args, &endpoint)?;
+    if let Some(most) = args.output.dry_run {
+        return dry_run::print(&job, most);
+    }
+    let provider = OpenAi::new(&endpoint.connection, args.output.include_response)?;
+    let ended = execute(args, job, provider, &screen)?;
+    conclude(args, &ended, &screen)
+}
+
+fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Result<Ended, CliError> {
+    let controls = Controls::new(job.concurrency);
+    let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
+    if let Some(path) = &args.display.log_file {
+        watchers.push(Box::new(FileLog::create(path)?));
+    }
+    if args.display.verbose > 0 {
+        watchers.push(Box::new(ScreenLog::new(screen.clone(), args.display.verbose)));
+    }
+    let (counter, display) = progress::start(
+        args.display.progress,
+        args.display.quiet,
+        screen,
+        &job.inputs,
+        job.selection,
+        &controls,
+    );
+    watchers.push(Box::new(counter));
+    // One thread for all calls: they wait far more than they compute, and it costs less than several.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(async {
+        let signals = signals::watch(controls.clone(), screen.clone(), args.connection.timeout);
+        tokio::select! {
+            ended = crate::pipeline::run(job, provider, watchers, controls.clone()) => ended,
+            () = signals => unreachable!("the watch for signals never ends"),
+        }
+    });
+    // Names are looked up on threads of the runtime; one that hangs must not keep the program.
+    runtime.shutdown_background();
+    drop(display);
+    Ok(ended?)
+}
+
+/// Says what came of it, writes the reports, and gives the exit code.
+fn conclude(args: &RunArgs, ended: &Ended, screen: &Screen) -> Result<u8, CliError> {
+    screen.say(to_text(&ended.summary).trim_end());
+    if ended.unmatched > 0 {
+        screen.say(&format!(
+            "{} earlier answers belong to no row of this input: left out of the output, kept in the ledger",
+            ended.unmatched
+        ));
+    }
+    if args.output.output != Path::new("-") {
+        screen.say(&format!("{:<11}{}", "output", args.output.output.display()));
+    }
+    report::write(&ended.summary, &args.output.report)?;
+    let Some(halt) = &ended.halt else {
+        return Ok(if ended.summary.failed > 0 { errors::SOME_FAILED } else { errors::OK });
+    };
+    let again = "run the same command again to continue";
+    let (code, error) = match halt {
+        Halt::Interrupted => {
+            screen.say(&format!("interrupted; {again}"));
+            return Ok(errors::INTERRUPTED);
+        }
+        Halt::Fatal(failure) => (errors::FAILED, errors::refused(failure)),
+        Halt::EndpointDown(message) => {
+            (errors::FAILED, CliError::failed(format!("{message}; given up after --max-wait")).hint(again))
+        }
+        Halt::MaxFailures(failed) => {
+            let message = format!("stopped: {failed} rows failed, more than --max-failures allows");
+            (errors::STOPPED, CliError::failed(message).hint(again))
+        }
+        Halt::Brake(kind, message) => {
+            let error =
+                CliError::failed(format!("stopped: the first rows all failed alike ({kind}): {message}"));
+            (
+                errors::STOPPED,
+                error.hint("mend what they have in common; --max-failures none goes on regardless"),
+            )
+        }
+        Halt::Input(error) => (errors::FAILED, CliError::of(error).hint(again)),
+        Halt::Ledger(error) => (errors::FAILED, CliError::of(error).hint(again)),
+        Halt::Stdout(error) => {
+            (errors::FAILED, CliError::failed(format!("cannot write standard output: {error}")))
+        }
+        Halt::Bug(message) => (errors::FAILED, CliError::failed(message.clone()).hint(again)),
+    };
+    print_error(&error);
+    Ok(code)
+}

@@ -1,0 +1,341 @@
+//! From options as typed to settings: flags before environment before defaults, checked and typed. The one place
+//! where they meet.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::args::{
+    ConnectionArgs, EndpointArg, InputArgs, OrderArg, OutputArgs, OutputFormatArg, PaceArgs, RequestArgs,
+    RunArgs,
+};
+use super::errors::CliError;
+use super::screen::Screen;
+use crate::domain::{Endpoint, Secret};
+use crate::input::parameters::{self, Parameters};
+use crate::input::{Format, InputSettings, Inputs, PlanSettings, Planner, Template};
+use crate::output::OutputFormat;
+use crate::pace::RetrySettings;
+use crate::pipeline::{EarlierAnswers, FileTarget, Job, MaxFailures, Selection, Target};
+use crate::provider::ConnectionSettings;
+
+const OPENAI: &str = "https://api.openai.com/v1";
+const OPENAI_HOST: &str = "://api.openai.com";
+const KEY_VARIABLE: &str = "OPENAI_API_KEY";
+const BASE_VARIABLE: &str = "OPENAI_BASE_URL";
+
+/// What `run` needs to know of the endpoint before the rest.
+#[derive(Clone, Debug)]
+pub(super) struct EndpointFacts {
+    pub(super) connection: ConnectionSettings,
+    /// Whether it is the simulator: its answers are never kept for a real endpoint.
+    pub(super) simulated: bool,
+}
+
+/// The connection as the options and the environment have it.
+pub(super) fn connection(
+    args: &ConnectionArgs,
+    idle_connections: usize,
+    screen: &Screen,
+) -> Result<ConnectionSettings, CliError> {
+    let from_environment = || env::var(BASE_VARIABLE).ok().filter(|url| !url.trim().is_empty());
+    let base_url = args.base_url.clone().or_else(from_environment).unwrap_or_else(|| OPENAI.to_owned());
+    let settings = ConnectionSettings {
+        api_key: api_key(args, screen)?,
+        base_url,
+        headers: headers(&args.header)?,
+        organization: args.organization.clone(),
+        project: args.project.clone(),
+        proxy: args.proxy.clone(),
+        direct: false,
+        timeout: args.timeout,
+        connect_timeout: args.connect_timeout,
+        http2: args.http2,
+        idle_connections,
+    };
+    if settings.base_url.contains(OPENAI_HOST) && settings.api_key.is_none() && settings.headers.is_empty() {
+        let error = CliError::failed(format!("no API key: {KEY_VARIABLE} is not set"));
+        return Err(
+            error.hint("set it, name another variable with --api-key-env, give --api-key-file, or try --sim")
+        );
+    }
+    Ok(settings)
+}
+
+/// The connection to the simulator inside this process.
+pub(super) fn simulated_connection(
+    args: &ConnectionArgs,
+    base_url: &str,
+    idle_connections: usize,
+) -> ConnectionSettings {
+    ConnectionSettings {
+        base_url: base_url.to_owned(),
+        api_key: None,
+        headers: Vec::new(),
+        organization: None,
+        project: None,
+        proxy: None,
+        // The simulator is in this process; a proxy could not reach it.
+        direct: true,
+        timeout: args.timeout,
+        connect_timeout: args.connect_timeout,
+        http2: false,
+        idle_connections,
+    }
+}
+
+fn api_key(args: &ConnectionArgs, screen: &Screen) -> Result<Option<Secret>, CliError> {
+    if let Some(path) = &args.api_key_file {
+        warn_of_readable_key(path, screen);
+        let key = read_text(path, "--api-key-file")?;
+        let key = key.trim();
+        if key.is_empty() {
+            return Err(CliError::failed(format!("--api-key-file {}: the file is empty", path.display())));
+        }
+        return Ok(Some(Secret::new(key.to_owned())));
+    }
+    let variable = args.api_key_env.as_deref().unwrap_or(KEY_VARIABLE);
+    match env::var(variable).ok().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()) {
+        Some(key) => Ok(Some(Secret::new(key))),
+        None if args.api_key_env.is_some() => {
+            Err(CliError::failed(format!("--api-key-env {variable}: the variable is not set")))
+        }
+        None => Ok(None),
+    }
+}
+
+#[cfg(unix)]
+fn warn_of_readable_key(path: &Path, screen: &Screen) {
+    use std::os::unix::fs::PermissionsExt as _;
+    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+        screen.say(&format!("warning: {} can be read by others; chmod 600 it", path.display()));
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_of_readable_key(_: &Path, _: &Screen) {}
+
+fn headers(given: &[(String, String)]) -> Result<Vec<(String, Secret)>, CliError> {
+    given.iter().map(|(name, value)| Ok((name.clone(), Secret::new(expand(name, value)?)))).collect()
+}
+
+/// Replaces `${NAME}` from the environment, so that keys need not stand in the command line.
+fn expand(header: &str, value: &str) -> Result<String, CliError> {
+    let mut expanded = String::new();
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, after)) = after.split_once('}') else { break };
+        let found = env::var(name)
+            .map_err(|_| CliError::failed(format!("--header {header}: the variable {name} is not set")))?;
+        expanded.push_str(before);
+        expanded.push_str(&found);
+        rest = after;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+fn read_text(path: &Path, flag: &str) -> Result<String, CliError> {
+    fs::read_to_string(path).map_err(|error| CliError::failed(format!("{flag} {}: {error}", path.display())))
+}
+
+/// The most requests in flight.
+pub(super) fn concurrency(args: &PaceArgs) -> usize {
+    args.concurrency.unwrap_or_else(|| usize::try_from(args.max_concurrency).unwrap_or(usize::MAX))
+}
+
+/// The whole job.
+pub(super) fn job(args: &RunArgs, endpoint: &EndpointFacts) -> Result<Job, CliError> {
+    let inputs = inputs(&args.input)?;
+    let plan = plan(&args.input, &args.request, endpoint)?;
+    let model = plan.model.clone();
+    let target = target(&args.output, &inputs, settings_of(&plan, args))?;
+    Ok(Job {
+        inputs,
+        selection: Selection { offset: args.input.offset, limit: args.input.limit },
+        planner: Planner::new(plan),
+        model,
+        concurrency: concurrency(&args.pace),
+        retry: RetrySettings {
+            max_attempts: args.pace.max_attempts,
+            backoff_base: args.pace.backoff_base,
+            backoff_max: args.pace.backoff_max,
+            max_wait: args.pace.max_wait,
+        },
+        max_failures: args.pace.max_failures.unwrap_or(MaxFailures::Brake),
+        target,
+        with_input: !args.output.no_input,
+        strict: args.input.strict,
+    })
+}
+
+fn inputs(args: &InputArgs) -> Result<Inputs, CliError> {
+    let format = args.input_format.as_deref().map(|name| {
+        Format::parse(name).ok_or_else(|| {
+            let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+            CliError::usage(format!("--input-format {name}: not known; known are {}", known.join(", ")))
+        })
+    });
+    Ok(Inputs::resolve(InputSettings {
+        paths: args.inputs.clone(),
+        format: format.transpose()?,
+        max_row_bytes: args.max_row_bytes,
+    })?)
+}
+
+fn plan(input: &InputArgs, request: &RequestArgs, facts: &EndpointFacts) -> Result<PlanSettings, CliError> {
+    let endpoint = match request.endpoint {
+        EndpointArg::Chat => Endpoint::Chat,
+        EndpointArg::Completions => Endpoint::Completions,
+    };
+    let system = template("--system", input.system.as_deref(), input.system_file.as_deref())?;
+    if system.is_some() && endpoint != Endpoint::Chat {
+        return Err(CliError::usage(
+            "--system is for the chat endpoint; the completions endpoint has no messages",
+        ));
+    }
+    let simulated_model = || facts.simulated.then(|| "sim-1".to_owned());
+    Ok(PlanSettings {
+        endpoint,
+        model: request.model.clone().or_else(simulated_model),
+        parameters: checked_parameters(endpoint, request)?,
+        unchecked: request.param.iter().cloned().collect(),
+        id_field: input.id_field.clone(),
+        prompt_field: input.prompt_field.clone(),
+        template: template("--template", input.template.as_deref(), input.template_file.as_deref())?,
+        system,
+        realm: if facts.simulated { "sim" } else { "openai" },
+        max_completion_tokens: facts.connection.base_url.contains(OPENAI_HOST),
+    })
+}
+
+fn template(flag: &str, text: Option<&str>, file: Option<&Path>) -> Result<Option<Template>, CliError> {
+    let (name, source) = match (text, file) {
+        (Some(text), _) => (flag.to_owned(), text.to_owned()),
+        (None, Some(path)) => (path.display().to_string(), read_text(path, &format!("{flag}-file"))?),
+        (None, None) => return Ok(None),
+    };
+    Template::compile(&name, source)
+        .map(Some)
+        .map_err(|message| CliError::failed(format!("the template cannot be used: {message}")))
+}
+
+/// The parameters that flags set, each by its name in the API, checked against the API's ranges.
+fn checked_parameters(endpoint: Endpoint, args: &RequestArgs) -> Result<Parameters, CliError> {
+    let flag = |set: bool| set.then_some(Value::Bool(true));
+    let text = |text: &Option<String>| text.clone().map(Value::String);
+    let stop = match args.stop.as_slice() {
+        [] => None,
+        [one] => Some(Value::String(one.clone())),
+        several => Some(several.into()),
+    };
+    let mut given: Parameters = [
+        ("max_tokens", args.max_tokens.clone()),
+        ("max_completion_tokens", args.max_completion_tokens.clone()),
+        ("temperature", args.temperature.clone()),
+        ("top_p", args.top_p.clone()),
+        ("n", args.n.clone()),
+        ("stop", stop),
+        ("suffix", text(&args.suffix)),
+        ("logprobs", args.logprobs.clone()),
+        ("echo", flag(args.echo)),
+        ("best_of", args.best_of.clone()),
+        ("presence_penalty", args.presence_penalty.clone()),
+        ("frequency_penalty", args.frequency_penalty.clone()),
+        ("logit_bias", args.logit_bias.clone()),
+        ("user", text(&args.user)),
+        ("seed", args.seed.clone()),
+        ("stream", flag(args.stream)),
+        ("response_format", args.response_format.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect();
+    parameters::normalize(endpoint, &mut given);
+    parameters::check(endpoint, &given).map_err(|bad| {
+        // Chat's top_logprobs has no flag of its own: it came from --logprobs.
+        let name = if bad.name == "top_logprobs" { "logprobs" } else { &bad.name };
+        let error = CliError::usage(format!("--{} {}", name.replace('_', "-"), bad.message));
+        if bad.message.contains("is a parameter of") {
+            error.hint("choose the API with --endpoint")
+        } else {
+            error
+        }
+    })?;
+    Ok(given)
+}
+
+/// What decides over the answers, by name, for the next run to tell what changed.
+fn settings_of(plan: &PlanSettings, args: &RunArgs) -> BTreeMap<String, String> {
+    let text = |text: &Option<String>, file: &Option<PathBuf>| {
+        text.clone().or_else(|| file.as_ref().and_then(|path| fs::read_to_string(path).ok()))
+    };
+    let all: Parameters =
+        plan.parameters.iter().chain(&plan.unchecked).map(|(n, v)| (n.clone(), v.clone())).collect();
+    [
+        ("endpoint", Some(plan.endpoint.to_string())),
+        ("model", plan.model.clone()),
+        ("parameters", (!all.is_empty()).then(|| Value::Object(all.into_iter().collect()).to_string())),
+        ("prompt field", plan.prompt_field.clone()),
+        ("template", text(&args.input.template, &args.input.template_file)),
+        ("system", text(&args.input.system, &args.input.system_file)),
+        ("answered by", Some(plan.realm.to_owned())),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
+}
+
+fn target(
+    args: &OutputArgs,
+    inputs: &Inputs,
+    settings: BTreeMap<String, String>,
+) -> Result<Target, CliError> {
+    let format = output_format(args)?;
+    if args.output == Path::new("-") {
+        if format == OutputFormat::Csv {
+            return Err(CliError::usage("-o - writes JSON lines; a table needs a file"));
+        }
+        return Ok(Target::Stdout);
+    }
+    if args.output.is_dir() {
+        return Err(CliError::failed(format!("-o {}: is a directory", args.output.display())));
+    }
+    let canonical = |path: &Path| fs::canonicalize(path).ok();
+    let output = canonical(&args.output);
+    if output.is_some() && inputs.files().any(|input| canonical(input) == output) {
+        return Err(CliError::failed(format!("-o {}: is one of the inputs", args.output.display())));
+    }
+    Ok(Target::File(FileTarget {
+        path: args.output.clone(),
+        format,
+        input_order: args.order == OrderArg::Input,
+        earlier: match (args.overwrite, args.keep_answers, args.drop_unmatched || args.resend) {
+            (true, ..) => EarlierAnswers::StartOver,
+            (_, true, _) => EarlierAnswers::Keep,
+            (.., true) => EarlierAnswers::DropUnmatched,
+            _ => EarlierAnswers::Continue,
+        },
+        settings,
+    }))
+}
+
+fn output_format(args: &OutputArgs) -> Result<OutputFormat, CliError> {
+    match args.output_format {
+        Some(OutputFormatArg::Jsonl) => return Ok(OutputFormat::Jsonl),
+        Some(OutputFormatArg::Csv) => return Ok(OutputFormat::Csv),
+        None => {}
+    }
+    match args.output.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => Ok(OutputFormat::Csv),
+        Some(other @ ("parquet" | "tsv" | "gz" | "zst" | "json")) => {
+            let known: Vec<&str> = OutputFormat::ALL.iter().map(|format| format.name()).collect();
+            Err(CliError::usage(format!("-o {}: .{other} is no format of an output", args.output.display()))
+                .hint(format!("known are {}; --output-format says which", known.join(", "))))
+        }
+        _ => Ok(OutputFormat::Jsonl),
+    }
+}

@@ -1,1 +1,21 @@
-fn main(){}
+//! promptmill as its users see it: the compiled binary, files, exit codes, and servers of the tests' own on loopback.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a fixture that cannot go on fails its test at once")]
+
+mod answer;
+mod cli;
+mod proxy;
+mod server;
+mod wire;
+
+mod architecture;
+mod bad_input;
+mod help;
+mod main_job;
+mod models;
+mod proxies;
+mod report;
+mod requests;
+mod resilience;
+mod resume;
+mod samples;
+mod secrets;

@@ -18,6 +18,8 @@ use crate::report::{count, duration};
 const BAR_EVERY: Duration = Duration::from_millis(100);
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 const JSON_EVERY: Duration = Duration::from_secs(1);
+const LEAST_SAID_WAIT: Duration = Duration::from_secs(2);
+const SAY_LIMITED_EVERY: Duration = Duration::from_secs(30);
 
 /// What has happened so far.
 #[derive(Debug, Default)]
@@ -47,6 +49,20 @@ impl Counts {
 pub(super) struct Counter {
     counts: Arc<Counts>,
     screen: Screen,
+    said_limited: Option<Instant>,
+}
+
+impl Counter {
+    /// Whether a notice is worth a line: short waits at a limit are the daily bread of a run at full speed.
+    fn is_news(&mut self, notice: &Notice) -> bool {
+        let Notice::RateLimited { wait } = notice else { return true };
+        let recently = self.said_limited.is_some_and(|said| said.elapsed() < SAY_LIMITED_EVERY);
+        let news = *wait >= LEAST_SAID_WAIT && !recently;
+        if news {
+            self.said_limited = Some(Instant::now());
+        }
+        news
+    }
 }
 
 impl Watcher for Counter {
@@ -62,7 +78,8 @@ impl Watcher for Counter {
             }
             Event::Retrying { .. } => add(&self.counts.retries, 1),
             Event::Resumed => add(&self.counts.resumed, 1),
-            Event::Notice(notice) => self.screen.say(&in_words(notice)),
+            Event::Notice(notice) if self.is_news(notice) => self.screen.say(&in_words(notice)),
+            Event::Notice(_) => {}
         }
     }
 }
@@ -96,7 +113,7 @@ pub(super) fn start(
     controls: &Controls,
 ) -> (Counter, Display) {
     let counts = Arc::new(Counts::default());
-    let counter = Counter { counts: counts.clone(), screen: screen.clone() };
+    let counter = Counter { counts: counts.clone(), screen: screen.clone(), said_limited: None };
     let stop_counting = Arc::new(AtomicBool::new(false));
     let mode = match mode {
         _ if quiet => ProgressArg::None,

@@ -43,8 +43,11 @@ impl CliError {
 
     /// An error of the library, with what caused it.
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
+        let message = error.to_string();
         let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-        Self { causes: causes.map(ToString::to_string).collect(), ..Self::failed(error.to_string()) }
+        // Some errors say in their own words what caused them.
+        let causes = causes.map(ToString::to_string).filter(|cause| !message.contains(cause)).collect();
+        Self { causes, ..Self::failed(message) }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -100,9 +100,10 @@ fn conclude(args: &RunArgs, ended: &Ended, screen: &Screen) -> Result<u8, CliErr
             return Ok(errors::INTERRUPTED);
         }
         Halt::Fatal(failure) => (errors::FAILED, errors::refused(failure)),
-        Halt::EndpointDown(message) => {
-            (errors::FAILED, CliError::failed(format!("{message}; given up after --max-wait")).hint(again))
-        }
+        Halt::EndpointDown(message) => (
+            if ended.complete { errors::SOME_FAILED } else { errors::FAILED },
+            CliError::failed(format!("{message}; given up after --max-wait")).hint(again),
+        ),
         Halt::MaxFailures(failed) => {
             let message = format!("stopped: {failed} rows failed, more than --max-failures allows");
             (errors::STOPPED, CliError::failed(message).hint(again))

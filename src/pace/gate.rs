@@ -31,7 +31,7 @@ pub struct GateSettings {
 enum State {
     Open,
     Closed { until: Instant, spread: Duration },
-    Down { since: Instant, next_probe: Instant, pause: Duration, probing: bool },
+    Down { since: Instant, next_probe: Instant, pause: Duration, probing: bool, why: String },
 }
 
 /// The gate.
@@ -161,8 +161,17 @@ impl Gate {
         was_down
     }
 
+    /// What was said when the endpoint went down, while it is down.
+    #[must_use]
+    pub fn why_down(&self) -> Option<String> {
+        match &*self.state() {
+            State::Down { why, .. } => Some(why.clone()),
+            _ => None,
+        }
+    }
+
     /// The endpoint could not be reached. Returns whether this is news.
-    pub fn down(&self) -> bool {
+    pub fn down(&self, why: &str) -> bool {
         let now = Instant::now();
         let mut state = self.state();
         let news = match &mut *state {
@@ -177,7 +186,13 @@ impl Gate {
             }
             state => {
                 let pause = self.settings.probe_base;
-                *state = State::Down { since: now, next_probe: now + pause, pause, probing: false };
+                *state = State::Down {
+                    since: now,
+                    next_probe: now + pause,
+                    pause,
+                    probing: false,
+                    why: why.to_owned(),
+                };
                 true
             }
         };
@@ -255,7 +270,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_is_down_is_probed_by_one_row_at_a_time() {
         let gate = gate();
-        assert!(gate.down() && !gate.down());
+        assert!(gate.down("refused") && !gate.down("refused"));
         let probes = Arc::new(Mutex::new(Vec::new()));
         let start = Instant::now();
         let mut rows = tokio::task::JoinSet::new();
@@ -269,7 +284,7 @@ mod tests {
                         return;
                     }
                     probes.lock().unwrap().push(start.elapsed().as_secs());
-                    gate.down();
+                    gate.down("refused");
                     drop(pass);
                 }
             });
@@ -281,11 +296,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_stays_down_is_given_up() {
         let gate = gate();
-        gate.down();
+        gate.down("refused");
         let start = Instant::now();
         let knock = async {
             while let Ok(pass) = gate.pass().await {
-                gate.down();
+                gate.down("refused");
                 drop(pass);
             }
         };

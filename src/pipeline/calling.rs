@@ -105,7 +105,10 @@ impl<P: Provider> Pool<P> {
         };
         tokio::select! {
             biased;
-            () = self.controls.drain.cancelled() => ControlFlow::Break(Ended::Abandoned),
+            () = self.controls.drain.cancelled() => ControlFlow::Break(match self.stop.endpoint_down() {
+                Some(_) => Ended::EndpointDown,
+                None => Ended::Abandoned,
+            }),
             granted = wait => granted,
         }
     }
@@ -141,13 +144,12 @@ struct Call<P> {
     spent: Spent,
     patience: Patience,
     latency: Option<Duration>,
-    last: Option<Failure>,
 }
 
 impl<P: Provider> Call<P> {
     fn new(pool: Arc<Pool<P>>, work: Work) -> Self {
         let patience = Patience::new(&pool.job.retry);
-        Self { pool, work, spent: Spent::default(), patience, latency: None, last: None }
+        Self { pool, work, spent: Spent::default(), patience, latency: None }
     }
 
     async fn answer(mut self, slot: OwnedSemaphorePermit) {
@@ -203,13 +205,9 @@ impl<P: Provider> Call<P> {
         let failure = failed.failure;
         match self.patience.decide(failed.advice) {
             Decision::Resend => Next::Resend,
-            Decision::AwaitEndpoint => {
-                self.last = Some(failure);
-                Next::Wait(Duration::ZERO)
-            }
+            Decision::AwaitEndpoint => Next::Wait(Duration::ZERO),
             Decision::Again(wait) => {
                 self.retrying(&failure, attempt.reached, wait).await;
-                self.last = Some(failure);
                 Next::Wait(wait)
             }
             Decision::GiveUp(impatient) => Next::Finish(Box::new(Err(self.given_up(failure, impatient)))),
@@ -232,7 +230,7 @@ impl<P: Provider> Call<P> {
                     pool.tell(Message::Event(Event::Notice(Notice::RateLimited { wait }))).await;
                 }
             }
-            Advice::Down if pool.gate.down() => {
+            Advice::Down if pool.gate.down(&failure.message) => {
                 let at_most = pool.job.retry.max_wait;
                 let notice = Notice::EndpointDown { message: failure.message.clone(), at_most };
                 pool.tell(Message::Event(Event::Notice(notice))).await;
@@ -273,14 +271,11 @@ impl<P: Provider> Call<P> {
     }
 
     async fn endpoint_stays_down(self) {
-        let failure = self
-            .last
-            .clone()
-            .unwrap_or_else(|| Failure::new(FailureKind::Connection, "the endpoint cannot be reached"));
-        self.pool.stop.halt(Halt::EndpointDown(failure.message.clone()));
-        if self.last.is_some() {
-            self.finish(Err(failure), None).await;
-        }
+        let said = self.pool.stop.endpoint_down().or_else(|| self.pool.gate.why_down());
+        let message = said.unwrap_or_else(|| "the endpoint cannot be reached".to_owned());
+        self.pool.stop.halt(Halt::EndpointDown(message.clone()));
+        let message = format!("{message}; given up after --max-wait");
+        self.finish(Err(Failure::new(FailureKind::Connection, message)), None).await;
     }
 
     async fn finish(mut self, result: Result<Answer, Failure>, permits: Option<[OwnedSemaphorePermit; 2]>) {

@@ -89,6 +89,15 @@ impl Stop {
         matches!(*reason, Some(Halt::Fatal(_)))
     }
 
+    /// What was said when the endpoint was given up, if that is why the run ends.
+    pub(super) fn endpoint_down(&self) -> Option<String> {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*reason {
+            Some(Halt::EndpointDown(message)) => Some(message.clone()),
+            _ => None,
+        }
+    }
+
     pub(super) fn into_halt(self) -> Option<Halt> {
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
         reason.or_else(|| self.controls.drain.is_cancelled().then_some(Halt::Interrupted))

@@ -147,6 +147,8 @@ pub struct Ended {
     pub halt: Option<Halt>,
     /// Answers of earlier runs that belong to no row of this one; they stay in the ledger.
     pub unmatched: u64,
+    /// Whether every row of the input is finished, answered or failed, however the run ended.
+    pub complete: bool,
 }
 
 /// Whoever watches a run. Called in the order in which things happen, from the thread that writes: it must not wait.
@@ -244,8 +246,10 @@ pub async fn run<P: Provider>(
             stop.halt(Halt::Ledger(error));
         }
     }
+    let finished = written.places.iter().filter(|place| **place != 0).count() as u64;
+    let complete = read.rows == Some(finished);
     let unmatched = if stop.is_halted() { 0 } else { ledger_was.saturating_sub(read.matched) };
-    Ok(Ended { summary, halt: stop.into_halt(), unmatched })
+    Ok(Ended { summary, halt: stop.into_halt(), unmatched, complete })
 }
 
 fn end_of_run(run: &RunFigures) -> Vec<u8> {

@@ -38,6 +38,8 @@ pub(super) struct Read {
     pub(super) columns: Vec<String>,
     /// Answers of earlier runs that belong to a row of this one.
     pub(super) matched: u64,
+    /// How many rows there are, once all are read.
+    pub(super) rows: Option<u64>,
 }
 
 /// A row with its name, or the reason why it is none.
@@ -173,10 +175,12 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read_all(&mut self, stop: &Stop) -> Result<(), Halt> {
+        let mut rows = 0;
         for (slot, row) in selected(self.job.inputs.rows(), self.job.selection) {
             if stop.is_halted() {
-                break;
+                return Ok(());
             }
+            rows = slot + 1;
             let named = self.naming.name(&self.job.planner, row.map_err(Halt::Input)?);
             self.note_columns(&named.record);
             let taken = match named.request {
@@ -184,9 +188,10 @@ impl Reader<'_> {
                 Err(failure) => self.refuse(slot, named.id, named.record, failure),
             };
             if !taken {
-                break;
+                return Ok(());
             }
         }
+        self.read().rows = Some(rows);
         Ok(())
     }
 

@@ -86,10 +86,10 @@ impl ConnectionSettings {
             url: self.redactor().redact(&self.base_url).into_owned(),
             message: message.to_owned(),
         };
-        let url = Url::parse(&self.base_url).map_err(|error| bad(&error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
+        if !["http://", "https://"].iter().any(|scheme| self.base_url.starts_with(scheme)) {
             return Err(bad("must start with http:// or https://"));
         }
+        let url = Url::parse(&self.base_url).map_err(|error| bad(&error.to_string()))?;
         if url.password().is_some() || !url.username().is_empty() {
             return Err(bad("holds a user or a password; give the key by --api-key-env or --api-key-file"));
         }

@@ -105,9 +105,14 @@ impl OpenAi {
         let pace = pace_of(response.headers());
         let location =
             response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let url = response.url().clone();
         // An error's body is worth less than its status: one that breaks off is taken as far as it came.
         let body = self.read_body(response).await.unwrap_or_default();
         let mut failure = classify(status, ErrorBody::parse(&self.clean(&body)), pace);
+        if status == 404 {
+            failure.failure.message =
+                format!("{} (POST {})", failure.failure.message, self.redactor.redact(url.as_str()));
+        }
         if (300..400).contains(&status) {
             let target = self.redactor.redact(location.as_deref().unwrap_or("elsewhere")).into_owned();
             failure.failure.message = format!(

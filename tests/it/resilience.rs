@@ -279,3 +279,20 @@ fn a_run_whose_first_fifty_rows_all_fail_stops_unless_told_not_to() {
     Cli::with_prompts(120).job(&server, &["-c", "2", "--max-failures", "none"]).exits(3);
     assert_eq!(server.count(), 120);
 }
+
+#[test]
+fn rows_that_waited_for_a_dead_endpoint_fail_as_such_and_the_rest_is_left_for_the_next_run() {
+    let cli = Cli::with_prompts(500);
+    let job = ["run", "in.jsonl", "-o", "out.jsonl", "-m", "m", "--base-url", "http://127.0.0.1:9/v1"];
+    let finished = cli.run(&[&job[..], &["--max-wait", "1s", "--max-failures", "none"]].concat());
+    finished.exits(1).says("cannot connect to http://127.0.0.1:9/v1").says("--max-wait");
+    let rows = cli.answers();
+    assert!(!rows.is_empty() && rows.len() < 500, "{}", rows.len());
+    for row in &rows {
+        assert_failed(row, "connection", "cannot connect");
+        assert_eq!(row["attempts"], 0, "nothing reached a server");
+    }
+    let few = cli.run(&[&job[..], &["--max-wait", "1s", "--limit", "3", "--overwrite"]].concat());
+    few.exits(3);
+    assert_eq!(cli.answers().len(), 3);
+}

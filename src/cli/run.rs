@@ -1,7 +1,5 @@
 //! `promptmill run`.
 
-use std::path::Path;
-
 use super::args::RunArgs;
 use super::errors::{self, CliError};
 use super::log::{FileLog, ScreenLog};
@@ -86,7 +84,7 @@ fn conclude(args: &RunArgs, ended: &Ended, screen: &Screen) -> Result<u8, CliErr
             ended.unmatched
         ));
     }
-    if args.output.output != Path::new("-") {
+    if args.output.output.exists() {
         screen.say(&format!("{:<11}{}", "output", args.output.output.display()));
     }
     report::write(&ended.summary, &args.output.report)?;

@@ -68,13 +68,18 @@ impl Ledger {
     /// Appends whole lines in one write. Returns where the first of them begins.
     ///
     /// # Errors
-    /// The disk is full or the file cannot be written; what was written of the lines is taken back.
+    /// The disk is full or the file cannot be written; the whole lines that it took stay, for the next run.
     pub fn append(&mut self, lines: &[u8]) -> Result<u64, LedgerError> {
         let start = self.length;
         if let Err(source) = self.file.write_all(lines) {
             // Half a line in the middle would make the next one unreadable; if this fails too, the next opening
             // repairs it.
-            let _ = self.file.set_len(start);
+            let taken = self.file.metadata().map_or(0, |file| file.len().saturating_sub(start));
+            let taken = usize::try_from(taken).unwrap_or(usize::MAX).min(lines.len());
+            let whole = memchr::memrchr(b'\n', &lines[..taken]).map_or(0, |end| end as u64 + 1);
+            if self.file.set_len(start + whole).is_ok() {
+                self.length = start + whole;
+            }
             return Err(LedgerError::Io { action: "write", path: self.path(), source });
         }
         self.length += lines.len() as u64;

@@ -10,6 +10,16 @@ use hyper_util::client::legacy::connect::HttpInfo;
 
 const PORTS: usize = 1 << 16;
 
+/// The connection that a response comes by, as far as it is known.
+#[derive(Debug)]
+pub(super) struct Connection(Option<HttpInfo>);
+
+impl Connection {
+    pub(super) fn of(response: &reqwest::Response) -> Self {
+        Self(response.extensions().get::<HttpInfo>().cloned())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct UsedConnections {
     ports: Box<[AtomicU64]>,
@@ -20,10 +30,10 @@ impl UsedConnections {
         Self { ports: (0..PORTS / 64).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// Notes that the connection of this response has carried an answer.
-    pub(super) fn answered(&self, response: &reqwest::Response) {
-        if let Some(info) = response.extensions().get::<HttpInfo>() {
-            let (word, bit) = self.place(info);
+    /// Notes that this connection has carried an answer.
+    pub(super) fn answered(&self, connection: Connection) {
+        if let Connection(Some(info)) = connection {
+            let (word, bit) = self.place(&info);
             if word.load(Ordering::Relaxed) & bit == 0 {
                 word.fetch_or(bit, Ordering::Relaxed);
             }

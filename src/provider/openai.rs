@@ -1,14 +1,16 @@
 //! OpenAI's API and all that copies it (API reference: chat completions, completions, models).
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use reqwest::{Client, Response, Url};
 
-use super::connections::{UsedConnections, causes};
+use super::connections::{Connection, UsedConnections, causes};
 use super::errors::{ErrorBody, Pace, classify, no_answer, shorten, unanswered};
 use super::http::{ConnectionError, ConnectionSettings, RequestIds, describe};
 use super::stream::{Assembly, Events};
@@ -123,51 +125,51 @@ impl OpenAi {
         failure
     }
 
-    pub(super) async fn read_body(&self, mut response: Response) -> Result<Bytes, AttemptFailure> {
-        let status = response.status().as_u16();
-        let mut whole: Option<Vec<u8>> = None;
-        let mut only = Bytes::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken_in_body(&error, status))? {
-            let held = whole.as_ref().map_or(only.len(), Vec::len);
-            if held + chunk.len() > MOST_BODY_BYTES {
-                return Err(too_large(status));
+    pub(super) async fn read_body(&self, response: Response) -> Result<Bytes, AttemptFailure> {
+        let connection = Connection::of(&response);
+        let mut pieces = pin!(self.pieces(response));
+        // Most answers come in one piece, which is taken as it is.
+        let first = pieces.try_next().await?.unwrap_or_default();
+        let mut joined = Vec::new();
+        while let Some(piece) = pieces.try_next().await? {
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
             }
-            match &mut whole {
-                Some(whole) => whole.extend_from_slice(&chunk),
-                None if only.is_empty() => only = chunk,
-                None => whole = Some([&only[..], &chunk[..]].concat()),
-            }
+            joined.extend_from_slice(&piece);
         }
-        self.used.answered(&response);
-        Ok(whole.map_or(only, Bytes::from))
+        self.used.answered(connection);
+        Ok(if joined.is_empty() { first } else { joined.into() })
     }
 
     async fn read_stream(
         &self,
-        mut response: Response,
+        response: Response,
         status: u16,
         started: Instant,
     ) -> Result<Answer, AttemptFailure> {
+        let connection = Connection::of(&response);
+        let mut pieces = pin!(self.pieces(response));
         let (mut events, mut assembly) = (Events::default(), Assembly::new(started));
-        let mut taken = 0;
-        loop {
-            let chunk = match response.chunk().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => break,
-                Err(error) => {
-                    let mut failure = self.broken_in_body(&error, status);
-                    failure.usage = assembly.usage();
-                    return Err(failure);
-                }
-            };
-            taken += chunk.len();
-            if taken > MOST_BODY_BYTES || events.held() > MOST_BODY_BYTES {
-                return Err(too_large(status));
-            }
-            events.push(&chunk, |data| assembly.event(&self.clean(data), status))?;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|mut failure| {
+                failure.usage = assembly.usage();
+                failure
+            })?;
+            events.push(&piece, |data| assembly.event(&self.clean(data), status))?;
         }
-        self.used.answered(&response);
+        self.used.answered(connection);
         assembly.finish(status)
+    }
+
+    /// A body piece by piece, and no further than an answer may be long.
+    fn pieces(&self, response: Response) -> impl Stream<Item = Result<Bytes, AttemptFailure>> {
+        let status = response.status().as_u16();
+        let mut taken = 0;
+        response.bytes_stream().map(move |piece| {
+            let piece = piece.map_err(|error| self.broken_in_body(&error, status))?;
+            taken += piece.len();
+            if taken > MOST_BODY_BYTES { Err(too_large(status)) } else { Ok(piece) }
+        })
     }
 
     /// What the server sent, without our secrets: some servers echo the key.

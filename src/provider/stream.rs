@@ -53,11 +53,6 @@ impl Events {
         self.line.clear();
         Ok(())
     }
-
-    /// How many bytes are held: the caller bounds them.
-    pub(super) fn held(&self) -> usize {
-        self.line.len() + self.data.len()
-    }
 }
 
 #[derive(Debug, Default)]

@@ -78,7 +78,7 @@ pub(super) struct InputArgs {
     /// The field with the prompt [default: messages, then prompt]
     #[arg(long, value_name = "FIELD")]
     pub(super) prompt_field: Option<String>,
-    /// Make the prompt of the row's fields: 'Summarize: {{ text }}'
+    /// Make the prompt of the row's fields: 'Summarize: {{ text }}'; a line break must be a real one
     #[arg(long, value_name = "TEXT", conflicts_with = "template_file")]
     pub(super) template: Option<String>,
     /// The same, from a file

@@ -14,6 +14,9 @@ use crate::sim::{Settings as SimSettings, Simulator};
 pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
     let screen = Screen::new(args.display.quiet);
     report::check_targets(&args.output.report)?;
+    if args.input.template.as_deref().is_some_and(|template| template.contains(r"\n")) {
+        screen.say(r"warning: --template holds a backslash and an n, which is no line break; write $'...\n...' or a real one");
+    }
     let concurrency = settings::concurrency(&args.pace);
     // Kept until the end: dropping it stops it.
     let mut simulator = None;

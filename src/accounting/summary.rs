@@ -110,6 +110,16 @@ impl Summary {
         }
     }
 
+    /// Counts the attempts for a row that is not finished: what they consumed was spent all the same.
+    pub fn add_unfinished(&mut self, statuses: &StatusCounts, usage: Usage) {
+        let attempts: u64 = statuses.0.values().sum();
+        self.sent += attempts;
+        self.retried += attempts.saturating_sub(1);
+        self.by_status.add(statuses);
+        self.usage += usage;
+        self.wasted += usage.total();
+    }
+
     fn add_usage(&mut self, facts: &Facts) {
         self.usage += facts.usage;
         self.wasted += if facts.failure.is_some() { facts.usage.total() } else { facts.wasted };

@@ -7,7 +7,8 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::values;
-use crate::pipeline::MaxFailures;
+use crate::ledger::Durability;
+use crate::pipeline::{MaxFailures, RetryFailed};
 
 /// Runs a dataset of prompts through a language-model API: every row answered exactly once, every token accounted for.
 #[derive(Debug, Parser)]
@@ -282,6 +283,12 @@ pub(super) struct OutputArgs {
     /// Go on although most earlier answers belong to no row of the input
     #[arg(long)]
     pub(super) drop_unmatched: bool,
+    /// Which rows that failed in earlier runs to try again: kinds of failure such as timeout,server; all, or none
+    #[arg(long, value_name = "KINDS", default_value = "all", value_parser = values::retry_failed)]
+    pub(super) retry: RetryFailed,
+    /// When answers are brought to the disk, so that a power cut does not lose them: off, every row, or every TIME
+    #[arg(long, value_name = "off|row|TIME", default_value = "1s", value_parser = values::durability)]
+    pub(super) durability: Durability,
     /// Write the report too: .json or .md; repeatable
     #[arg(long, value_name = "FILE")]
     pub(super) report: Vec<PathBuf>,

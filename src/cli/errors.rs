@@ -7,6 +7,7 @@ use crate::input::InputError;
 use crate::ledger::LedgerError;
 use crate::pipeline::RunError;
 use crate::provider::ConnectionError;
+use crate::report::count;
 
 /// Every row ok.
 pub(super) const OK: u8 = 0;
@@ -69,15 +70,20 @@ impl From<RunError> for CliError {
                 }
                 all.hint("mend these rows, or leave --strict away to answer the others")
             }
-            RunError::Unmatched { ref changed, .. } if changed.is_empty() => Self::of(&error).hint(
-                "is this the right input? --drop-unmatched goes on: these answers leave the output but stay in the \
-                 ledger",
-            ),
-            RunError::Unmatched { ref changed, .. } => {
+            RunError::Unmatched { ref changed, paid, .. } => {
                 let mut all = Self::of(&error);
                 all.causes = changed.iter().map(|change| format!("changed since: {change}")).collect();
-                all.hint("--resend asks all of them again, --keep-answers keeps the answers there are")
+                let price = paid.cost.map_or_else(String::new, |cost| format!(", ${}", cost.dollars()));
+                all.causes.push(format!("these answers cost {} tokens{price}", count(paid.tokens.0)));
+                all.hint(if changed.is_empty() {
+                    "is this the right input? --drop-unmatched goes on: these answers leave the output but stay in the \
+                     ledger"
+                } else {
+                    "--resend asks all of them again, --keep-answers keeps the answers there are"
+                })
             }
+            RunError::InputChanged(_) => Self::of(&error).hint("run the same command again when it is whole"),
+            RunError::Interrupted => Self { code: INTERRUPTED, ..Self::of(&error) },
             _ => Self::of(&error),
         }
     }
@@ -98,7 +104,14 @@ impl From<LedgerError> for CliError {
         match error {
             LedgerError::Foreign(_) => all.hint("give another file with -o, or --overwrite to replace it"),
             LedgerError::Locked(_) => all.hint("wait for it to end, or give another file with -o"),
-            LedgerError::Later { .. } => all.hint("use that version, or give another file with -o"),
+            LedgerError::OtherVersion { .. } => all.hint("use that version, or give another file with -o"),
+            LedgerError::NoFile(_) => all.hint("-o - writes to standard output"),
+            LedgerError::OutputGone { .. } => {
+                all.hint("put it back where it was, or --overwrite to ask for all of them again")
+            }
+            LedgerError::OutputChanged { .. } => all.hint(
+                "rename it to keep the change and run again: the answers that it still held are in the ledger now",
+            ),
             _ => all,
         }
     }

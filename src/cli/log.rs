@@ -84,6 +84,6 @@ fn line(event: &Event) -> Option<(u8, String)> {
             (2, format!("{location}: row {id}: ok, {total} tokens, {attempts} attempts, {latency:.0} ms"))
         }
         Event::Notice(notice) => (1, in_words(notice)),
-        Event::Resumed => return None,
+        Event::Resumed(_) => return None,
     })
 }

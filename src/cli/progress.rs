@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::ProgressArg;
 use super::screen::Screen;
-use crate::domain::{Event, Notice};
+use crate::domain::{Event, Notice, Resumption};
 use crate::input::Inputs;
 use crate::pipeline::{Controls, Selection, Watcher};
 use crate::report::{count, duration};
@@ -77,7 +77,7 @@ impl Watcher for Counter {
                 add(if failure.is_none() { &self.counts.ok } else { &self.counts.failed }, 1);
             }
             Event::Retrying { .. } => add(&self.counts.retries, 1),
-            Event::Resumed => add(&self.counts.resumed, 1),
+            Event::Resumed(rows) => add(&self.counts.resumed, *rows),
             Event::Notice(notice) if self.is_news(notice) => self.screen.say(&in_words(notice)),
             Event::Notice(_) => {}
         }
@@ -90,9 +90,26 @@ pub(super) fn in_words(notice: &Notice) -> String {
             "warning: {message}; trying again for up to {} (--max-wait)",
             humantime::format_duration(*at_most)
         ),
+        Notice::Resuming(resumption) => resuming(resumption),
         Notice::EndpointUp => "the endpoint answers again".to_owned(),
         Notice::RateLimited { wait } => format!("the endpoint is at its limit; all wait {}", duration(*wait)),
     }
+}
+
+/// What became of the rows of an earlier run, in one line.
+fn resuming(found: &Resumption) -> String {
+    let moved = if found.moved > 0 { format!(" ({} moved)", count(found.moved)) } else { String::new() };
+    let mut parts = vec![format!("{} kept{moved}", count(found.kept))];
+    let others = [
+        (found.edited, "edited"),
+        (found.new, "not answered yet"),
+        (found.failed, "failed before"),
+        (found.left_failed, "failed before and left so"),
+        (found.bad, "bad"),
+        (found.gone, "gone from the input"),
+    ];
+    parts.extend(others.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(n))));
+    format!("resuming: {}; {} to send", parts.join(", "), count(found.to_send()))
 }
 
 /// The drawing side. Dropping it ends the drawing.

@@ -169,6 +169,7 @@ pub(super) fn job(args: &RunArgs, endpoint: &EndpointFacts) -> Result<Job, CliEr
         target,
         with_input: !args.output.no_input,
         strict: args.input.strict,
+        retry_failed: args.output.retry.clone(),
     })
 }
 
@@ -320,6 +321,7 @@ fn target(
             _ => EarlierAnswers::Continue,
         },
         settings,
+        durability: args.durability,
     }))
 }
 

@@ -4,10 +4,40 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::pipeline::MaxFailures;
+use crate::domain::FailureKind;
+use crate::ledger::Durability;
+use crate::pipeline::{MaxFailures, RetryFailed};
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "not a duration; write 250ms, 30s or 5m".to_owned())
+}
+
+/// `all`, `none`, or kinds of failure with commas between them.
+pub(super) fn retry_failed(text: &str) -> Result<RetryFailed, String> {
+    match text {
+        "all" => return Ok(RetryFailed::All),
+        "none" => return Ok(RetryFailed::Only(Vec::new())),
+        _ => {}
+    }
+    let kind = |name: &str| {
+        FailureKind::ALL.into_iter().find(|kind| kind.name() == name.trim()).ok_or_else(|| {
+            let known: Vec<&str> = FailureKind::ALL.iter().map(|kind| kind.name()).collect();
+            format!("{name:?} is no kind of failure; known are all, none, {}", known.join(", "))
+        })
+    };
+    text.split(',').map(kind).collect::<Result<_, _>>().map(RetryFailed::Only)
+}
+
+pub(super) fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "off" => Ok(Durability::Off),
+        "row" => Ok(Durability::Row),
+        _ => match humantime::parse_duration(text) {
+            Ok(pause) if pause.is_zero() => Ok(Durability::Row),
+            Ok(pause) => Ok(Durability::Every(pause)),
+            Err(_) => Err("write off, row, or a time such as 1s".to_owned()),
+        },
+    }
 }
 
 pub(super) fn number(text: &str) -> Result<Value, String> {

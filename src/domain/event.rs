@@ -39,8 +39,8 @@ pub enum Event {
         /// How long the last one took.
         latency: Option<Duration>,
     },
-    /// A row was found finished from an earlier run.
-    Resumed,
+    /// So many rows were found finished from an earlier run.
+    Resumed(u64),
     /// Something a person should know about the run as a whole.
     Notice(Notice),
 }
@@ -55,6 +55,8 @@ pub enum Notice {
         /// How long it is waited for.
         at_most: Duration,
     },
+    /// An earlier run is continued.
+    Resuming(Resumption),
     /// The endpoint answers again.
     EndpointUp,
     /// The server asked the whole pool to wait.
@@ -62,4 +64,33 @@ pub enum Notice {
         /// How long.
         wait: Duration,
     },
+}
+
+/// What became of the rows of an earlier run, and what is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resumption {
+    /// Rows whose answers are kept.
+    pub kept: u64,
+    /// Those among them that stand elsewhere in the order of the rows.
+    pub moved: u64,
+    /// Rows that were answered and ask something else now: sent anew.
+    pub edited: u64,
+    /// Rows that were not answered and did not fail: they are new, or the run did not come to them.
+    pub new: u64,
+    /// Answers whose row is gone from the input: left out of the output, kept in the ledger.
+    pub gone: u64,
+    /// Rows that failed and are tried again.
+    pub failed: u64,
+    /// Rows that failed and are left as they are.
+    pub left_failed: u64,
+    /// Rows that cannot become requests.
+    pub bad: u64,
+}
+
+impl Resumption {
+    /// Rows that are sent.
+    #[must_use]
+    pub fn to_send(&self) -> u64 {
+        self.edited + self.new + self.failed
+    }
 }

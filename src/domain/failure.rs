@@ -43,6 +43,26 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::InvalidInput,
+        Self::BadRequest,
+        Self::Auth,
+        Self::NotFound,
+        Self::ContextLength,
+        Self::ContentFilter,
+        Self::Quota,
+        Self::RateLimited,
+        Self::Server,
+        Self::Timeout,
+        Self::Connection,
+        Self::BadResponse,
+        Self::Schema,
+        Self::Budget,
+        Self::Expired,
+        Self::Cancelled,
+    ];
+
     /// The name in outputs and reports.
     #[must_use]
     pub fn name(self) -> &'static str {

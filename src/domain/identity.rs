@@ -1,7 +1,10 @@
-//! How a row is known again in a later run: by its id and its request, or by its request and how many equal ones
-//! came before it. Never by its place.
+//! How a row is known again in a later run: by its id, or by its text and how many equal ones came before it, and
+//! by what its request asks for. Never by its place.
 
 use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::RowId;
 
@@ -9,57 +12,87 @@ use super::RowId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestHash(pub [u8; 16]);
 
-/// The name of a row in the ledger.
+/// A 128-bit hash of a row as it came.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RowKey(pub [u8; 16]);
+pub struct TextHash(pub [u8; 16]);
 
-impl RequestHash {
-    /// The key of a row that has this id and this request.
-    #[must_use]
-    pub fn key_with_id(&self, id: &RowId) -> RowKey {
-        let mut hasher = IdentityHasher::new("id");
-        hasher.field("id", id.to_string().as_bytes());
-        hasher.field("request", &self.0);
-        RowKey(hasher.finish())
-    }
+/// The name of a row whatever is made of it: the same for every model, template and parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowSource(pub [u8; 16]);
 
-    /// The key of a row without an id: the `occurrence`th (from 0) with this request.
-    #[must_use]
-    pub fn key_with_occurrence(&self, occurrence: u64) -> RowKey {
-        let mut hasher = IdentityHasher::new("occurrence");
-        hasher.field("occurrence", &occurrence.to_le_bytes());
-        hasher.field("request", &self.0);
-        RowKey(hasher.finish())
-    }
-}
-
-/// All the names of a row that became a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The name of a row in the ledger: which row, and what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
-    /// By its id and its request, or by its request and how many equal ones came before.
-    pub key: RowKey,
+    /// Which row.
+    pub source: RowSource,
     /// What it asks for.
     pub request: RequestHash,
-    /// By its id, or by its input: the same whatever the job's model, template or parameters are.
-    pub source: RowKey,
 }
 
-impl RowKey {
-    /// The name of a row whatever is made of it: by its id.
+/// A hash of a job's settings: equal rows of equal jobs make equal requests.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobHash(pub [u8; 16]);
+
+/// The bit of a source that says that the row brings an id.
+const BRINGS_ID: u8 = 1;
+
+impl RowSource {
+    /// The name of a row that brings an id.
     #[must_use]
-    pub fn source_with_id(id: &RowId) -> Self {
-        let mut hasher = IdentityHasher::new("source id");
+    pub fn of_id(id: &RowId) -> Self {
+        let mut hasher = IdentityHasher::new("id");
         hasher.field("id", id.to_string().as_bytes());
+        let mut hash = hasher.finish();
+        hash[15] |= BRINGS_ID;
+        Self(hash)
+    }
+
+    /// The name of a row without an id: the `occurrence`th (from 0) with this text.
+    #[must_use]
+    pub fn of_text(text: TextHash, occurrence: u64) -> Self {
+        let mut hash = text.0;
+        if occurrence > 0 {
+            let mut hasher = IdentityHasher::new("occurrence");
+            hasher.field("text", &text.0);
+            hasher.field("occurrence", &occurrence.to_le_bytes());
+            hash = hasher.finish();
+        }
+        hash[15] &= !BRINGS_ID;
+        Self(hash)
+    }
+
+    /// Whether the row brings an id.
+    #[must_use]
+    pub fn brings_id(self) -> bool {
+        self.0[15] & BRINGS_ID != 0
+    }
+}
+
+impl TextHash {
+    /// A shorter hash of the same: enough to tell whether one row was edited.
+    #[must_use]
+    pub fn short(self) -> u64 {
+        self.0.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    }
+}
+
+impl JobHash {
+    /// The hash of settings by name.
+    #[must_use]
+    pub fn of<'a>(settings: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let mut hasher = IdentityHasher::new("job");
+        for (name, value) in settings {
+            hasher.field(name, value.as_bytes());
+        }
         Self(hasher.finish())
     }
 
-    /// The name of a row without an id, whatever is made of it: by its text and how many equal ones came before.
+    /// Reads back what `Display` wrote.
     #[must_use]
-    pub fn source_with_input(input: &str, occurrence: u64) -> Self {
-        let mut hasher = IdentityHasher::new("source input");
-        hasher.field("input", input.as_bytes());
-        hasher.field("occurrence", &occurrence.to_le_bytes());
-        Self(hasher.finish())
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 16];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut hash).ok()?;
+        (length == hash.len()).then_some(Self(hash))
     }
 }
 
@@ -88,66 +121,90 @@ impl IdentityHasher {
     #[must_use]
     pub fn finish(&self) -> [u8; 16] {
         let mut short = [0; 16];
-        self.0.finalize_xof().fill(&mut short);
+        short.copy_from_slice(&self.0.finalize().as_bytes()[..16]);
         short
     }
 }
 
-fn write_hex(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{:032x}", u128::from_be_bytes(*bytes))
+impl fmt::Display for Identity {
+    /// 43 characters: source and request, one after the other, in base64 for URLs without padding (RFC 4648).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut both = [0; 32];
+        both[..16].copy_from_slice(&self.source.0);
+        both[16..].copy_from_slice(&self.request.0);
+        f.write_str(&URL_SAFE_NO_PAD.encode(both))
+    }
 }
 
-fn parse_hex(text: &str) -> Option<[u8; 16]> {
-    (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)).flatten()
+impl Identity {
+    /// Reads back what `Display` wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut both = [0; 32];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut both).ok()?;
+        let (source, request) = both.split_at(16);
+        (length == both.len()).then_some(Self {
+            source: RowSource(source.try_into().ok()?),
+            request: RequestHash(request.try_into().ok()?),
+        })
+    }
 }
 
-macro_rules! shown_in_hex {
+macro_rules! shown_in_base64 {
     ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
+                f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
-            }
-        }
-
-        impl $name {
-            /// Reads back what `Display` wrote: 32 hexadecimal digits.
-            #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
-                parse_hex(text).map(Self)
+                fmt::Display::fmt(self, f)
             }
         }
     };
 }
 
-shown_in_hex!(RequestHash);
-shown_in_hex!(RowKey);
+shown_in_base64!(RequestHash);
+shown_in_base64!(RowSource);
+shown_in_base64!(TextHash);
+shown_in_base64!(JobHash);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn rows_differ_by_id_request_and_occurrence() {
-        let one = RequestHash(IdentityHasher::new("request").finish());
-        let mut hasher = IdentityHasher::new("request");
-        hasher.field("model", b"m");
-        let other = RequestHash(hasher.finish());
+    fn rows_differ_by_id_text_occurrence_and_request() {
+        let text = TextHash(IdentityHasher::new("text").finish());
         let id = RowId::Text("a".into());
-        let keys = [
-            one.key_with_id(&id),
-            other.key_with_id(&id),
-            one.key_with_occurrence(0),
-            one.key_with_occurrence(1),
+        let sources = [
+            RowSource::of_id(&id),
+            RowSource::of_id(&RowId::Text("b".into())),
+            RowSource::of_text(text, 0),
+            RowSource::of_text(text, 1),
+            RowSource::of_text(text, 2),
         ];
-        for (i, a) in keys.iter().enumerate() {
-            assert!(keys.iter().enumerate().all(|(j, b)| i == j || a != b));
-            assert_eq!(RowKey::parse(&a.to_string()), Some(*a));
+        let requests = [RequestHash([1; 16]), RequestHash([2; 16])];
+        let mut all = std::collections::HashSet::new();
+        for source in sources {
+            for request in requests {
+                let identity = Identity { source, request };
+                assert!(all.insert(identity));
+                assert_eq!(identity.to_string().len(), 43);
+                assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
+            }
         }
+        assert!(sources[0].brings_id() && !sources[2].brings_id() && !sources[3].brings_id());
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_read() {
+        let whole = Identity { source: RowSource([7; 16]), request: RequestHash([9; 16]) }.to_string();
+        assert_eq!(Identity::parse(&whole[..42]), None);
+        assert_eq!(Identity::parse(&format!("{whole}A")), None);
+        assert_eq!(Identity::parse(&whole.replace('B', "=")), None);
+        assert_eq!(Identity::parse(""), None);
     }
 }

@@ -15,9 +15,9 @@ mod usage;
 
 pub use attempt::{Advice, Answer, Attempt, AttemptFailure};
 pub use completion::Completion;
-pub use event::{Event, Notice};
+pub use event::{Event, Notice, Resumption};
 pub use failure::{Failure, FailureKind};
-pub use identity::{Identity, IdentityHasher, RequestHash, RowKey};
+pub use identity::{Identity, IdentityHasher, JobHash, RequestHash, RowSource, TextHash};
 pub use outcome::{Outcome, Spent, StatusCounts};
 pub use record::{BadRow, Location, Record, RecordBody, Row, RowId, TableRow};
 pub use request::{Endpoint, Request};

@@ -8,6 +8,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::{IdentityHasher, TextHash};
+
 /// Where a row begins: the path as the user gave it and the line, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -53,6 +55,24 @@ pub enum RecordBody {
     Text(String),
     /// A row of a table.
     Table(TableRow),
+}
+
+impl RecordBody {
+    /// A hash of the row as it came; a table's row by its columns and cells.
+    #[must_use]
+    pub fn hash(&self) -> TextHash {
+        let mut hasher = IdentityHasher::new("row");
+        match self {
+            Self::Json(text) => hasher.field("json", text.as_bytes()),
+            Self::Text(text) => hasher.field("text", text.as_bytes()),
+            Self::Table(row) => {
+                for (column, cell) in row.columns.iter().zip(&row.cells) {
+                    hasher.field(column, cell.as_bytes());
+                }
+            }
+        }
+        TextHash(hasher.finish())
+    }
 }
 
 /// A row of a table: as many cells as there are columns.

@@ -1,9 +1,13 @@
 //! The list of inputs, resolved once and read as often as needed.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use tempfile::NamedTempFile;
 
 use super::bytes::Compression;
 use super::rows::OpenFile;
@@ -60,22 +64,49 @@ impl Inputs {
         Rows::new(self.clone())
     }
 
-    /// Whether standard input, which can be read only once, is one of them.
-    #[must_use]
-    pub fn has_stdin(&self) -> bool {
-        self.files.iter().any(|file| matches!(file.place, Place::Stdin))
+    /// Copies what can be read only once (standard input, a pipe) to temporary files, which are read in its place.
+    /// They live as long as what is returned.
+    ///
+    /// # Errors
+    /// The input cannot be read, or the disk is full.
+    pub fn spool(&mut self) -> io::Result<Vec<NamedTempFile>> {
+        let mut spools = Vec::new();
+        let mut files = self.files.to_vec();
+        for file in files.iter_mut().filter(|file| !file.is_regular()) {
+            let mut spool = NamedTempFile::new()?;
+            match &file.place {
+                Place::Stdin => io::copy(&mut io::stdin().lock(), &mut spool)?,
+                Place::File(path) => io::copy(&mut File::open(path)?, &mut spool)?,
+            };
+            file.place = Place::File(spool.path().to_owned());
+            spools.push(spool);
+        }
+        self.files = files.into();
+        Ok(spools)
     }
 
-    /// Reads this file in place of standard input, which is still called `-`.
-    pub fn replace_stdin(&mut self, spool: PathBuf) {
-        let spool = Place::File(spool);
-        let replaced = self.files.iter().cloned().map(|mut file| {
-            if matches!(file.place, Place::Stdin) {
-                file.place = spool.clone();
-            }
-            file
-        });
-        self.files = replaced.collect();
+    /// How long the files are and when they were written.
+    #[must_use]
+    pub fn state(&self) -> Vec<Option<(u64, SystemTime)>> {
+        let state = |path: &Path| {
+            let metadata = path.metadata().ok()?;
+            Some((metadata.len(), metadata.modified().ok()?))
+        };
+        self.files
+            .iter()
+            .map(|file| match &file.place {
+                Place::Stdin => None,
+                Place::File(path) => state(path),
+            })
+            .collect()
+    }
+
+    /// The first file that is not in this state any more.
+    #[must_use]
+    pub fn changed_since(&self, before: &[Option<(u64, SystemTime)>]) -> Option<String> {
+        let now = self.state();
+        let changed = now.iter().zip(before).position(|(now, before)| now != before)?;
+        self.files.get(changed).map(|file| file.name.to_string())
     }
 
     /// The files that are read, without standard input.

@@ -28,7 +28,7 @@ pub use fault::RowFault;
 pub use fields::Object;
 pub use format::Format;
 pub use inputs::{InputSettings, Inputs};
-pub use plan::{PlanSettings, Planned, Planner};
+pub use plan::{PlanSettings, Planned, Planner, Unplannable};
 pub use rows::Rows;
 pub use source::{Source, SourceError, SourceRow};
 pub use template::Template;

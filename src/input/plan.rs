@@ -45,6 +45,10 @@ pub struct Planned {
     pub request: Result<Request, Failure>,
 }
 
+/// A row that cannot become a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unplannable;
+
 /// Makes requests of records.
 #[derive(Debug)]
 pub struct Planner {
@@ -92,6 +96,20 @@ impl Planner {
         };
         let request = request.map_err(|fault| invalid(&record.location, &fault));
         Planned { record, id, request }
+    }
+
+    /// The id that a row brings, if it brings one: all that is needed of a row that was answered before.
+    ///
+    /// # Errors
+    /// The row cannot become a request; [`Planner::plan`] says why.
+    pub fn id(&self, body: &RecordBody) -> Result<Option<RowId>, Unplannable> {
+        if let RecordBody::Text(_) = body
+            && self.settings.id_field.is_none()
+        {
+            return Ok(None);
+        }
+        let fields = Fields::of(body).map_err(|_| Unplannable)?;
+        self.id_of(&fields).map_err(|_| Unplannable)
     }
 
     fn id_of(&self, fields: &Fields<'_>) -> Made<Option<RowId>> {

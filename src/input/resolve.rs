@@ -181,7 +181,6 @@ mod tests {
             max_row_bytes: 1,
         };
         let inputs = Inputs::resolve(stdin(&["-"])).unwrap();
-        assert!(inputs.has_stdin());
         assert_eq!(inputs.count(&false.into()).unwrap(), None);
         let error = Inputs::resolve(stdin(&["-", "-"])).unwrap_err().to_string();
         assert_eq!(error, "-: standard input is named more than once but can be read only once");

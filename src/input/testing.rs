@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use super::inputs::{InputFile, Place};
 use super::{Format, InputSettings, Inputs, Rows};
 use crate::domain::{BadRow, RecordBody, Row};
 
@@ -106,6 +107,11 @@ pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
 pub(super) fn with_stdin_from(path: &Path, format: Option<Format>) -> Inputs {
     let settings = InputSettings { paths: vec!["-".into()], format, max_row_bytes: LIMIT };
     let mut inputs = Inputs::resolve(settings).unwrap();
-    inputs.replace_stdin(path.to_owned());
+    inputs.files = inputs
+        .files
+        .iter()
+        .cloned()
+        .map(|file| InputFile { place: Place::File(path.to_owned()), ..file })
+        .collect();
     inputs
 }

@@ -4,52 +4,116 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{Earlier, EarlierBy, Entry, EntryKind, LedgerError, write_whole};
+use super::{Earlier, Entry, LedgerError, OutputMark, StoredRows, fault, finish, salvage, write_whole};
+use crate::domain::JobHash;
 
 /// The ledger's name in its folder.
 pub const LEDGER_FILE: &str = "ledger.jsonl";
 const LOCK_FILE: &str = "lock";
 const SETTINGS_FILE: &str = "settings.json";
-const UNFINISHED_OUTPUT: &str = "output.tmp";
+/// The output while it is written; it is moved to its own place whole.
+pub(super) const UNFINISHED_OUTPUT: &str = "output.tmp";
+/// The ledger that belongs to that output, until it takes the old one's place.
+pub(super) const NEXT_FILE: &str = "ledger.next";
 
-/// The folder of an output: its path with `.promptmill` behind it.
+/// The folder of an output: its path with `.promptmill` behind it. It stands beside the file that a link leads to.
 #[must_use]
 pub fn folder_of(output: &Path) -> PathBuf {
-    let mut name = OsString::from(output);
+    let mut name = OsString::from(followed(output));
     name.push(".promptmill");
     name.into()
+}
+
+/// The file itself, where the path is a link: that is what is replaced, not the link.
+fn followed(output: &Path) -> PathBuf {
+    let target = output.is_symlink().then(|| fs::canonicalize(output).ok()).flatten();
+    target.unwrap_or_else(|| output.to_owned())
+}
+
+/// A handle to bring to the disk what was written while more is being written.
+#[derive(Debug)]
+pub struct SyncHandle(File);
+
+impl SyncHandle {
+    /// Brings everything that is written by now to the disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn sync(&self) -> std::io::Result<()> {
+        let length = self.0.metadata()?.len();
+        self.0.sync_data()?;
+        fault::synced(length);
+        Ok(())
+    }
+}
+
+/// When what is written is brought to the disk, so that a power cut does not lose it. A crash of the process alone
+/// loses nothing in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When the system sees fit.
+    Off,
+    /// Every so often.
+    Every(Duration),
+    /// Before a row counts as finished.
+    Row,
+}
+
+/// How an output is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// What is there is replaced.
+    pub overwrite: bool,
+    /// The job of today.
+    pub job: JobHash,
+    /// When what is written is brought to the disk.
+    pub durability: Durability,
 }
 
 /// The ledger of one output, open for appending and locked against other runs.
 #[derive(Debug)]
 pub struct Ledger {
-    folder: PathBuf,
-    output: PathBuf,
-    file: File,
+    pub(super) folder: PathBuf,
+    pub(super) output: PathBuf,
+    pub(super) file: File,
     length: u64,
+    job: JobHash,
+    durability: Durability,
+    mark: Option<OutputMark>,
     /// Held for as long as the run lives; the system lets go of it when the process dies.
     _lock: File,
 }
 
 impl Ledger {
-    /// Opens the ledger of an output, repairs a torn end and reads what earlier runs left.
+    /// Opens the ledger of an output, repairs what a crash left, and reads what earlier runs did.
     ///
     /// # Errors
-    /// Another run writes it, the output is there without a ledger, or a file cannot be read or written.
-    pub fn open(output: &Path, overwrite: bool, by: EarlierBy) -> Result<(Self, Earlier), LedgerError> {
+    /// Another run writes it, the output is not as a run left it, or a file cannot be read or written.
+    pub fn open(output: &Path, opening: &Opening) -> Result<(Self, Earlier), LedgerError> {
+        let output = &followed(output);
         let folder = folder_of(output);
         let path = folder.join(LEDGER_FILE);
-        if output.exists() && !path.exists() && !overwrite {
-            return Err(LedgerError::Foreign(output.to_owned()));
+        let there = fs::metadata(output).ok();
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
+            return Err(LedgerError::NoFile(output.clone()));
+        }
+        if there.is_some() && !path.exists() && !opening.overwrite {
+            return Err(LedgerError::Foreign(output.clone()));
         }
         create_folder(&folder)?;
         let lock = lock(&folder, output)?;
-        if overwrite {
-            remove_if_there(&path)?;
-            remove_if_there(&folder.join(SETTINGS_FILE))?;
+        if opening.overwrite {
+            for name in [LEDGER_FILE, SETTINGS_FILE, NEXT_FILE, UNFINISHED_OUTPUT] {
+                remove_if_there(&folder.join(name))?;
+            }
         }
-        let earlier = if path.exists() { Earlier::read(&path, by)? } else { Earlier::default() };
+        finish::conclude(&folder, output)?;
+        let mut earlier = if path.exists() { Earlier::read(&path, opening.job)? } else { Earlier::default() };
+        if earlier.end() > 0 {
+            salvage::check_output(&folder, output, &mut earlier, opening.job)?;
+        }
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -57,11 +121,20 @@ impl Ledger {
             .map_err(LedgerError::io("open", &path))?;
         // What stands behind the last whole line was being written when the process died.
         file.set_len(earlier.end()).map_err(LedgerError::io("repair", &path))?;
-        let mut ledger = Self { folder, output: output.to_owned(), file, length: earlier.end(), _lock: lock };
+        let mut ledger = Self {
+            folder,
+            output: output.clone(),
+            file,
+            length: earlier.end(),
+            job: opening.job,
+            durability: opening.durability,
+            mark: earlier.marks.last().copied(),
+            _lock: lock,
+        };
         if ledger.length == 0 {
-            ledger.append(&Entry::new(EntryKind::Ledger).to_line())?;
+            ledger.append(&Entry::Ledger { overwrites: opening.overwrite }.to_line())?;
         }
-        ledger.append(&Entry::new(EntryKind::Run).to_line())?;
+        ledger.append(&Entry::Run(opening.job).to_line())?;
         Ok((ledger, earlier))
     }
 
@@ -71,7 +144,8 @@ impl Ledger {
     /// The disk is full or the file cannot be written; the whole lines that it took stay, for the next run.
     pub fn append(&mut self, lines: &[u8]) -> Result<u64, LedgerError> {
         let start = self.length;
-        if let Err(source) = self.file.write_all(lines) {
+        fault::point("before-write", &self.file);
+        if let Err(source) = self.write(lines) {
             // Half a line in the middle would make the next one unreadable; if this fails too, the next opening
             // repairs it.
             let taken = self.file.metadata().map_or(0, |file| file.len().saturating_sub(start));
@@ -83,7 +157,27 @@ impl Ledger {
             return Err(LedgerError::Io { action: "write", path: self.path(), source });
         }
         self.length += lines.len() as u64;
+        fault::point("written", &self.file);
+        if self.durability == Durability::Row {
+            self.file.sync_data().map_err(LedgerError::io("write", &self.path()))?;
+            fault::synced(self.length);
+            fault::point("synced", &self.file);
+        }
         Ok(start)
+    }
+
+    #[cfg(not(feature = "fault-points"))]
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(lines)
+    }
+
+    /// In two halves, so that the crash test can die between them.
+    #[cfg(feature = "fault-points")]
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        let (first, second) = lines.split_at(lines.len() / 2);
+        self.file.write_all(first)?;
+        fault::point("half-written", &self.file);
+        self.file.write_all(second)
     }
 
     /// The ledger's file.
@@ -92,12 +186,44 @@ impl Ledger {
         self.folder.join(LEDGER_FILE)
     }
 
-    /// A second handle, to bring to the disk what was written while more is being written.
+    /// How long the ledger is, in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The job of this run.
+    #[must_use]
+    pub fn job(&self) -> JobHash {
+        self.job
+    }
+
+    /// When what is written is brought to the disk.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// How the last run left the output, if one did.
+    #[must_use]
+    pub fn mark(&self) -> Option<OutputMark> {
+        self.mark
+    }
+
+    /// The rows that are finished, by the place of their lines.
+    ///
+    /// # Errors
+    /// A file cannot be opened.
+    pub fn rows(&self) -> Result<StoredRows, LedgerError> {
+        StoredRows::open(&self.path(), &self.output)
+    }
+
+    /// A handle to bring to the disk what was written while more is being written.
     ///
     /// # Errors
     /// The process has no file handles left.
-    pub fn handle(&self) -> Result<File, LedgerError> {
-        self.file.try_clone().map_err(LedgerError::io("open", &self.path()))
+    pub fn sync_handle(&self) -> Result<SyncHandle, LedgerError> {
+        self.file.try_clone().map(SyncHandle).map_err(LedgerError::io("open", &self.path()))
     }
 
     /// The settings that the last run left, if any.
@@ -113,25 +239,6 @@ impl Ledger {
     pub fn write_settings(&self, settings: &[u8]) -> Result<(), LedgerError> {
         let path = self.folder.join(SETTINGS_FILE);
         write_whole(&path, settings).map_err(LedgerError::io("write", &path))
-    }
-
-    /// The place where the output is written before it is moved to its own.
-    ///
-    /// # Errors
-    /// The file cannot be made.
-    pub fn create_output(&self) -> Result<File, LedgerError> {
-        let path = self.folder.join(UNFINISHED_OUTPUT);
-        File::create(&path).map_err(LedgerError::io("create", &path))
-    }
-
-    /// Moves the written output to its own place, whole.
-    ///
-    /// # Errors
-    /// The disk is full, or the output's folder is gone.
-    pub fn publish_output(&self, written: &File) -> Result<(), LedgerError> {
-        let path = self.folder.join(UNFINISHED_OUTPUT);
-        written.sync_all().map_err(LedgerError::io("write", &path))?;
-        fs::rename(&path, &self.output).map_err(LedgerError::io("write", &self.output))
     }
 }
 
@@ -153,7 +260,7 @@ fn lock(folder: &Path, output: &Path) -> Result<File, LedgerError> {
     }
 }
 
-fn remove_if_there(path: &Path) -> Result<(), LedgerError> {
+pub(super) fn remove_if_there(path: &Path) -> Result<(), LedgerError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(LedgerError::Io { action: "remove", path: path.to_owned(), source: error })
@@ -165,24 +272,35 @@ fn remove_if_there(path: &Path) -> Result<(), LedgerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Identity, RequestHash, RowKey, StatusCounts, Tokens};
-    use crate::ledger::{LineAt, OutcomeLine, row_of};
+    use crate::domain::{FailureKind, Identity, RequestHash, RowSource, StatusCounts};
+    use crate::ledger::{Found, Head};
 
-    fn identity(key: u8) -> Identity {
-        Identity { key: RowKey([key; 16]), request: RequestHash([key; 16]), source: RowKey([key; 16]) }
+    const OPENING: Opening = Opening {
+        overwrite: false,
+        job: JobHash([1; 16]),
+        durability: Durability::Every(Duration::from_secs(1)),
+    };
+
+    fn open(output: &Path) -> Result<(Ledger, Earlier), LedgerError> {
+        Ledger::open(output, &OPENING)
     }
 
-    fn outcome(key: u8, ok: bool) -> Vec<u8> {
-        let identity = Some(identity(key));
-        OutcomeLine { identity, ok, input: 1, statuses: StatusCounts::default(), wasted: Tokens(0) }
-            .with_row(format!("{{\"id\":\"{key}\",\"index\":{key},\"ok\":{ok}}}").as_bytes())
+    fn outcome(row: u8, ok: bool) -> Vec<u8> {
+        let identity = Some(Identity { source: RowSource([row; 16]), request: RequestHash([row; 16]) });
+        let failed = (!ok).then_some(FailureKind::Server);
+        Head { identity, input: 1, failed, statuses: StatusCounts([(200, 1)].into()), ..Head::default() }
+            .with_row(format!("{{\"id\":\"{row}\",\"index\":{row},\"ok\":{ok}}}").as_bytes())
+    }
+
+    fn find(earlier: &Earlier, row: u8) -> Option<Found> {
+        earlier.find(RowSource([row; 16])).next()
     }
 
     #[test]
     fn a_line_cut_by_a_crash_is_dropped_wherever_it_was_cut() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out.jsonl");
-        let (mut ledger, _) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
+        let (mut ledger, _) = open(&output).unwrap();
         let start = ledger.append(&outcome(1, true)).unwrap();
         let torn = outcome(2, true);
         let path = ledger.path();
@@ -190,13 +308,13 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for cut in 0..torn.len() {
             fs::write(&path, [&whole[..], &torn[..cut]].concat()).unwrap();
-            let (mut ledger, earlier) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
+            let (mut ledger, earlier) = open(&output).unwrap();
             assert_eq!(earlier.answered(), 1);
-            assert_eq!(earlier.find(&identity(1)).unwrap().offset, start);
-            assert!(earlier.find(&identity(2)).is_none());
+            assert_eq!(find(&earlier, 1).unwrap().offset, start);
+            assert_eq!(find(&earlier, 2), None);
             let again = ledger.append(&torn).unwrap();
-            let line = LineAt::open(&path).unwrap().line(again).unwrap().to_vec();
-            assert_eq!(row_of(&line).unwrap(), br#"{"id":"2","index":2,"ok":true}"#);
+            let mut rows = ledger.rows().unwrap();
+            assert_eq!(rows.row(again).unwrap().1, br#"{"id":"2","index":2,"ok":true}"#);
         }
     }
 
@@ -204,28 +322,37 @@ mod tests {
     fn the_last_outcome_of_a_row_counts() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out.jsonl");
-        let (mut ledger, _) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
+        let (mut ledger, _) = open(&output).unwrap();
         for ok in [false, false, true] {
             ledger.append(&outcome(1, ok)).unwrap();
         }
         ledger.append(&outcome(2, true)).unwrap();
         drop(ledger);
-        let (_, earlier) = Ledger::open(&output, false, EarlierBy::Key).unwrap();
+        let (_, earlier) = open(&output).unwrap();
         assert_eq!(earlier.answered(), 2);
-        assert!(earlier.find(&identity(1)).unwrap().ok);
+        assert!(find(&earlier, 1).unwrap().ok);
     }
 
     #[test]
     fn only_one_run_writes_an_output_and_foreign_files_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("out.jsonl");
-        let first = Ledger::open(&output, false, EarlierBy::Key).unwrap();
-        assert!(matches!(Ledger::open(&output, false, EarlierBy::Key), Err(LedgerError::Locked(_))));
+        let first = open(&output).unwrap();
+        assert!(matches!(open(&output), Err(LedgerError::Locked(_))));
         drop(first);
-        Ledger::open(&output, false, EarlierBy::Key).unwrap();
+        drop(open(&output).unwrap());
+        fs::write(&output, "put there while no run was looking").unwrap();
+        assert!(matches!(open(&output), Err(LedgerError::Foreign(_))));
         let foreign = folder.path().join("mine.jsonl");
         fs::write(&foreign, "precious").unwrap();
-        assert!(matches!(Ledger::open(&foreign, false, EarlierBy::Key), Err(LedgerError::Foreign(_))));
+        assert!(matches!(open(&foreign), Err(LedgerError::Foreign(_))));
         assert!(!folder_of(&foreign).exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_cannot_be_an_output() {
+        assert!(matches!(open(Path::new("/dev/null")), Err(LedgerError::NoFile(_))));
+        assert!(!folder_of(Path::new("/dev/null")).exists());
     }
 }

@@ -1,170 +1,307 @@
 //! The lines of the ledger. Each is an object with a version `v` and a tag `t`; an outcome's last member is `row`, the
 //! line of the output as it stands, so that finishing copies bytes.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Identity, RequestHash, RowKey, StatusCounts, Tokens};
+use super::{Span, Unfinished};
+use crate::domain::{FailureKind, Identity, JobHash, StatusCounts, Tokens, Usage};
 
-/// The version of the format; a later one is refused.
-pub(super) const VERSION: u64 = 1;
+/// The version of the format. Later ones are refused, and the first, which no release wrote.
+pub(super) const VERSION: u64 = 2;
 
 /// What stands before the row. No string can hold it: inside of a string its quotes would be escaped.
 const BEFORE_ROW: &[u8] = b",\"row\":{";
 const BEFORE_INDEX: &[u8] = b",\"index\":";
 const BEFORE_INPUT: &[u8] = b",\"input\":";
 
-/// What the ledger knows of an outcome beside the row.
-#[derive(Clone, Debug)]
-pub struct OutcomeLine {
+/// What the ledger knows of a finished row beside the row itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Head {
     /// The row's name; `None` for one that could not become a request and is judged anew by every run.
     pub identity: Option<Identity>,
-    /// Whether the row was answered.
-    pub ok: bool,
     /// A short hash of the row as it came.
     pub input: u64,
+    /// Why it failed, if it did.
+    pub failed: Option<FailureKind>,
     /// The row's requests by status.
     pub statuses: StatusCounts,
     /// Tokens of answers that were not used.
     pub wasted: Tokens,
+    /// Whether the last run found the row finished.
+    pub resumed: bool,
+    /// Whether it is the answer of a row that had left the input when the output was last written.
+    pub orphan: bool,
 }
 
-/// A line as it is read back, without the row.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Entry {
-    /// The version of the line's format.
-    pub v: u64,
-    /// What the line says.
-    pub t: EntryKind,
-    /// The row's name, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// The hash of what was asked, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<String>,
-    /// The row's name whatever is asked of it, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Whether the row was answered.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ok: bool,
-    /// A short hash of the row as it came, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<String>,
-    /// Requests by status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub statuses: Option<StatusCounts>,
-    /// Tokens of answers that were not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wasted: Option<Tokens>,
-    /// Milliseconds: of a run's end, how long it took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wall_ms: Option<u64>,
-    /// Rows that a run answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answered: Option<u64>,
-    /// Completion tokens that a run received.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completion_tokens: Option<u64>,
+/// How the output looked when a run wrote it, to notice when something else did since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct OutputMark {
+    /// Its length, in bytes.
+    pub len: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub modified_ns: u64,
+    /// A hash of all of it.
+    pub sum: u64,
+    /// A hash of what decides over its form: format, order, fields, first row.
+    pub form: u64,
+    /// Whether its rows are numbered without a gap, in the order of the input.
+    pub gapless: bool,
+    /// How many of its rows the ledger does not hold itself.
+    pub rows: u64,
 }
 
-/// What a line says. Tags that this version does not know are passed over.
+/// A run's end, in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct EndOfRun {
+    /// How long it took.
+    pub wall_ms: u64,
+    /// Rows it answered.
+    pub answered: u64,
+    /// Completion tokens it received.
+    pub completion_tokens: u64,
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// The first line of the file. Whether the run was told to replace an output that was there.
+    Ledger {
+        /// It was.
+        overwrites: bool,
+    },
+    /// A run of this job begins.
+    Run(JobHash),
+    /// A row is finished; the line holds it, behind the rest.
+    Outcome(Head),
+    /// A row was finished; the output holds it, there.
+    Stored(Head, Span),
+    /// Attempts failed, and their row was not finished when this was written.
+    Attempt(Identity, Unfinished),
+    /// The rows whose lines begin there had left the input when the output was last written.
+    Gone(Vec<u64>),
+    /// The output was written.
+    Output(OutputMark),
+    /// A run ended by itself.
+    End(EndOfRun),
+    /// Something that this version does not know.
+    Unknown,
+}
+
+/// The tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EntryKind {
-    /// The first line of the file.
+enum Tag {
     Ledger,
-    /// A run begins.
     Run,
-    /// A row is finished.
     Outcome,
-    /// An attempt failed and its row is not finished yet.
+    Stored,
     Attempt,
-    /// A run ended by itself.
+    Gone,
+    Output,
     End,
-    /// Something a later version writes.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
-impl OutcomeLine {
-    /// The line, with the row's text, ready to be appended.
+/// A line as JSON has it, without the row.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Wire<'a> {
+    v: u64,
+    t: Tag,
+    #[serde(skip_serializing_if = "Option::is_none", borrow)]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", borrow)]
+    input: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<FailureKind>,
+    /// Left out where it is one request that came back with 200, or none of a row that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statuses: Option<StatusCounts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wasted: Option<Tokens>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resumed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    orphan: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    len: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", borrow)]
+    sum: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    places: Option<Vec<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none", borrow)]
+    job: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    overwrites: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<OutputMark>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<EndOfRun>,
+}
+
+impl Head {
+    /// The statuses as they are when a line does not say them.
+    fn usual_statuses(&self) -> StatusCounts {
+        StatusCounts(if self.failed.is_none() { [(200, 1)].into() } else { [].into() })
+    }
+
+    fn of(wire: &Wire<'_>) -> Self {
+        let head = Self {
+            identity: wire.key.and_then(Identity::parse),
+            input: wire.input.and_then(parse_short).unwrap_or(0),
+            failed: wire.failed,
+            statuses: StatusCounts::default(),
+            wasted: wire.wasted.unwrap_or_default(),
+            resumed: wire.resumed,
+            orphan: wire.orphan,
+        };
+        let statuses = wire.statuses.clone().unwrap_or_else(|| head.usual_statuses());
+        Self { statuses, ..head }
+    }
+
+    /// The line of a row that the output holds.
+    #[must_use]
+    pub fn stored_line(&self, span: &Span) -> Vec<u8> {
+        let (key, input, sum) = (self.key(), short(self.input), short(span.sum));
+        let wire = self.wire(Tag::Stored, key.as_deref(), &input);
+        line_of(&Wire { at: Some(span.at), len: Some(span.len), sum: Some(&sum), ..wire })
+    }
+
+    /// The line with the row in it.
     #[must_use]
     pub fn with_row(&self, row: &[u8]) -> Vec<u8> {
-        let entry = Entry {
-            v: VERSION,
-            t: EntryKind::Outcome,
-            key: self.identity.map(|identity| identity.key.to_string()),
-            request: self.identity.map(|identity| identity.request.to_string()),
-            source: self.identity.map(|identity| identity.source.to_string()),
-            ok: self.ok,
-            input: Some(format!("{:016x}", self.input)),
-            statuses: (!self.statuses.0.is_empty()).then(|| self.statuses.clone()),
-            wasted: (self.wasted != Tokens(0)).then_some(self.wasted),
-            ..Entry::default()
-        };
-        let mut line = entry.to_bytes();
-        line.truncate(line.len() - 1);
+        let (key, input) = (self.key(), short(self.input));
+        let mut line = line_of(&self.wire(Tag::Outcome, key.as_deref(), &input));
+        line.truncate(line.len() - "}\n".len());
         line.extend_from_slice(&BEFORE_ROW[..BEFORE_ROW.len() - 1]);
         line.extend_from_slice(row);
         line.extend_from_slice(b"}\n");
         line
     }
 
-    /// Reads back what `with_row` wrote.
-    #[must_use]
-    pub fn of(entry: &Entry) -> Self {
-        let identity = || {
-            Some(Identity {
-                key: RowKey::parse(entry.key.as_deref()?)?,
-                request: RequestHash::parse(entry.request.as_deref()?)?,
-                source: RowKey::parse(entry.source.as_deref()?)?,
-            })
-        };
-        Self {
-            identity: identity(),
-            ok: entry.ok,
-            input: entry.input.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
-            statuses: entry.statuses.clone().unwrap_or_default(),
-            wasted: entry.wasted.unwrap_or_default(),
+    fn key(&self) -> Option<String> {
+        self.identity.map(|identity| identity.to_string())
+    }
+
+    fn wire<'a>(&self, tag: Tag, key: Option<&'a str>, input: &'a str) -> Wire<'a> {
+        Wire {
+            v: VERSION,
+            t: tag,
+            key,
+            input: Some(input),
+            failed: self.failed,
+            statuses: (self.statuses != self.usual_statuses()).then(|| self.statuses.clone()),
+            wasted: (self.wasted != Tokens(0)).then_some(self.wasted),
+            resumed: self.resumed,
+            orphan: self.orphan,
+            ..Wire::default()
         }
     }
 }
 
+/// Why a line is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is no line of a ledger.
+    Damaged,
+    /// It is of another version of the format.
+    Version(u64),
+}
+
 impl Entry {
-    /// An entry of this kind, otherwise empty.
-    #[must_use]
-    pub fn new(kind: EntryKind) -> Self {
-        Self { v: VERSION, t: kind, ..Self::default() }
-    }
-
-    /// The line without its end.
-    fn to_bytes(&self) -> Vec<u8> {
-        // A struct of strings and numbers always serialises.
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
     /// The whole line.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
-        let mut line = self.to_bytes();
-        line.push(b'\n');
-        line
-    }
-
-    /// Reads a line, the row left aside; `None` if it is no entry.
-    #[must_use]
-    pub fn parse(line: &[u8]) -> Option<Self> {
-        match find(line, BEFORE_ROW) {
-            None => serde_json::from_slice(line).ok(),
-            Some(end) => {
-                let mut head = Vec::with_capacity(end + 1);
-                head.extend_from_slice(&line[..end]);
-                head.push(b'}');
-                serde_json::from_slice(&head).ok()
-            }
+        let empty = |tag| Wire { v: VERSION, t: tag, ..Wire::default() };
+        match self {
+            Self::Ledger { overwrites } => line_of(&Wire { overwrites: *overwrites, ..empty(Tag::Ledger) }),
+            Self::Run(job) => line_of(&Wire { job: Some(&job.to_string()), ..empty(Tag::Run) }),
+            Self::Outcome(head) => head.with_row(b"{}"),
+            Self::Stored(head, span) => head.stored_line(span),
+            Self::Attempt(identity, attempt) => line_of(&Wire {
+                key: Some(&identity.to_string()),
+                statuses: Some(attempt.statuses.clone()),
+                usage: (!attempt.usage.is_unknown()).then_some(attempt.usage),
+                ..empty(Tag::Attempt)
+            }),
+            Self::Gone(places) => line_of(&Wire { places: Some(places.clone()), ..empty(Tag::Gone) }),
+            Self::Output(mark) => line_of(&Wire { output: Some(*mark), ..empty(Tag::Output) }),
+            Self::End(run) => line_of(&Wire { run: Some(*run), ..empty(Tag::End) }),
+            Self::Unknown => line_of(&empty(Tag::Unknown)),
         }
     }
+
+    /// Reads a line, the row left aside.
+    ///
+    /// # Errors
+    /// It is no line of a ledger, or one of another version.
+    pub fn parse(line: &[u8]) -> Result<Self, Unreadable> {
+        let head;
+        let text = match find(line, BEFORE_ROW) {
+            None => line,
+            Some(end) => {
+                head = [&line[..end], b"}"].concat();
+                &head
+            }
+        };
+        let wire: Wire<'_> = serde_json::from_slice(text).map_err(|_| Unreadable::Damaged)?;
+        if wire.v == 0 {
+            return Err(Unreadable::Damaged);
+        }
+        if wire.v != VERSION {
+            return Err(Unreadable::Version(wire.v));
+        }
+        Self::of(&wire).ok_or(Unreadable::Damaged)
+    }
+
+    fn of(wire: &Wire<'_>) -> Option<Self> {
+        Some(match wire.t {
+            Tag::Ledger => Self::Ledger { overwrites: wire.overwrites },
+            Tag::Run => Self::Run(JobHash::parse(wire.job?)?),
+            Tag::Outcome => Self::Outcome(Head::of(wire)),
+            Tag::Stored => {
+                let span = Span { at: wire.at?, len: wire.len?, sum: parse_short(wire.sum?)? };
+                Self::Stored(Head::of(wire), span)
+            }
+            Tag::Attempt => {
+                let statuses = wire.statuses.clone().unwrap_or_default();
+                let attempt = Unfinished { statuses, usage: wire.usage.unwrap_or_default() };
+                Self::Attempt(Identity::parse(wire.key?)?, attempt)
+            }
+            Tag::Gone => Self::Gone(wire.places.clone()?),
+            Tag::Output => Self::Output(wire.output?),
+            Tag::End => Self::End(wire.run?),
+            Tag::Unknown => Self::Unknown,
+        })
+    }
+}
+
+fn line_of(wire: &Wire<'_>) -> Vec<u8> {
+    // A struct of strings and numbers always serialises.
+    let mut line = serde_json::to_vec(wire).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// A short hash as 11 characters.
+fn short(hash: u64) -> String {
+    URL_SAFE_NO_PAD.encode(hash.to_be_bytes())
+}
+
+fn parse_short(text: &str) -> Option<u64> {
+    let mut bytes = [0; 8];
+    let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+    (length == bytes.len()).then(|| u64::from_be_bytes(bytes))
 }
 
 /// The row in an outcome's line: an object's text.
@@ -176,10 +313,14 @@ pub fn row_of(line: &[u8]) -> Option<&[u8]> {
 
 /// The row with another index: rows move when others come or go before them.
 #[must_use]
-pub fn with_index(row: &[u8], index: u64) -> Vec<u8> {
-    let Some(start) = find(row, BEFORE_INDEX).map(|at| at + BEFORE_INDEX.len()) else { return row.to_vec() };
+pub fn with_index(row: &[u8], index: u64) -> Cow<'_, [u8]> {
+    let Some(start) = find(row, BEFORE_INDEX).map(|at| at + BEFORE_INDEX.len()) else { return row.into() };
     let digits = row[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    [&row[..start], index.to_string().as_bytes(), &row[start + digits..]].concat()
+    let index = index.to_string();
+    if &row[start..start + digits] == index.as_bytes() {
+        return row.into();
+    }
+    [&row[..start], index.as_bytes(), &row[start + digits..]].concat().into()
 }
 
 /// The row with another input, which is its last member: what a row carries beside its prompt may be edited without
@@ -210,40 +351,67 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{RequestHash, RowSource};
 
-    fn outcome() -> OutcomeLine {
-        OutcomeLine {
-            identity: Some(Identity {
-                key: RowKey([1; 16]),
-                request: RequestHash([2; 16]),
-                source: RowKey([3; 16]),
-            }),
-            ok: true,
+    fn head() -> Head {
+        Head {
+            identity: Some(Identity { source: RowSource([1; 16]), request: RequestHash([2; 16]) }),
             input: 7,
             statuses: StatusCounts([(200, 1), (429, 2)].into()),
             wasted: Tokens(5),
+            ..Head::default()
         }
     }
 
     #[test]
     fn an_outcome_is_read_back_whole() {
         let row = br#"{"id":"x\",\"row\":{","index":12,"status":"ok","output":",\"row\":{","input":{"a":1}}"#;
-        let line = outcome().with_row(row);
+        let line = head().with_row(row);
         assert_eq!(memchr::memchr_iter(b'\n', &line).count(), 1);
         assert_eq!(row_of(&line), Some(&row[..]));
-        let read = OutcomeLine::of(&Entry::parse(&line).unwrap());
-        assert_eq!(read.identity, outcome().identity);
-        assert_eq!((read.ok, read.input, read.wasted), (true, 7, Tokens(5)));
-        assert_eq!(read.statuses, outcome().statuses);
+        assert_eq!(Entry::parse(&line), Ok(Entry::Outcome(head())));
+    }
+
+    #[test]
+    fn every_entry_is_read_back() {
+        let identity = head().identity.unwrap();
+        let usual = Head { statuses: StatusCounts([(200, 1)].into()), ..head() };
+        let failed = Head { failed: Some(FailureKind::Server), ..Head::default() };
+        let cached = Head { statuses: StatusCounts::default(), resumed: true, orphan: true, ..head() };
+        let span = Span { at: 10, len: 20, sum: u64::MAX };
+        let mark = OutputMark { len: 1, modified_ns: 2, sum: 3, form: 4, gapless: true, rows: 5 };
+        let usage = Usage { total_tokens: Some(Tokens(3)), ..Usage::default() };
+        let entries = [
+            Entry::Ledger { overwrites: true },
+            Entry::Run(JobHash([3; 16])),
+            Entry::Outcome(failed),
+            Entry::Stored(usual, span),
+            Entry::Stored(cached, span),
+            Entry::Attempt(identity, Unfinished { statuses: StatusCounts([(0, 2)].into()), usage }),
+            Entry::Gone(vec![1, 2]),
+            Entry::Output(mark),
+            Entry::End(EndOfRun { wall_ms: 1, answered: 2, completion_tokens: 3 }),
+            Entry::Unknown,
+        ];
+        for entry in entries {
+            assert_eq!(Entry::parse(&entry.to_line()), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn a_row_that_the_output_holds_takes_little_room() {
+        let usual = Head { statuses: StatusCounts([(200, 1)].into()), wasted: Tokens(0), ..head() };
+        let line = usual.stored_line(&Span { at: 123_456_789, len: 450, sum: 1 });
+        assert!(line.len() <= 140, "{} bytes: {}", line.len(), String::from_utf8_lossy(&line));
     }
 
     #[test]
     fn a_moved_row_gets_its_new_index_and_an_edited_one_its_new_input() {
         let row = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#;
-        let moved = with_index(row, 7);
+        assert!(matches!(with_index(row, 12), Cow::Borrowed(same) if same == row));
         assert_eq!(
-            moved,
-            br#"{"id":",\"index\":5","index":7,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#
+            with_index(row, 7),
+            &br#"{"id":",\"index\":5","index":7,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#[..]
         );
         let edited = with_input(row, b"\"new\"").unwrap();
         assert_eq!(
@@ -254,8 +422,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_later_versions_are_known_as_such() {
-        assert_eq!(Entry::parse(br#"{"v":1,"t":"loan","usd":1}"#).unwrap().t, EntryKind::Unknown);
-        assert!(Entry::parse(b"{\"v\":1,\"t\":\"outc").is_none());
+    fn lines_of_other_versions_are_known_as_such() {
+        assert_eq!(Entry::parse(br#"{"v":2,"t":"loan","usd":1}"#), Ok(Entry::Unknown));
+        assert_eq!(Entry::parse(br#"{"v":3,"t":"outcome"}"#), Err(Unreadable::Version(3)));
+        assert_eq!(Entry::parse(br#"{"v":1,"t":"outcome"}"#), Err(Unreadable::Version(1)));
+        for line in [&b"{\"v\":2,\"t\":\"outc"[..], b"{\"v\":2,\"t\":\"run\"}", b"", b"1"] {
+            assert_eq!(Entry::parse(line), Err(Unreadable::Damaged));
+        }
     }
 }

@@ -2,18 +2,22 @@
 //! It knows nothing of requests or formats; a row's output is a text to it.
 
 mod earlier;
+mod fault;
+mod finish;
 mod folder;
 mod line;
 mod read;
+mod salvage;
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-pub use earlier::{Earlier, EarlierBy, Found};
-pub use folder::{LEDGER_FILE, Ledger, folder_of};
-pub use line::{Entry, EntryKind, OutcomeLine, row_of, with_index, with_input};
-pub use read::{LineAt, Lines};
+pub use earlier::{Earlier, Found, Unfinished};
+pub use finish::NewOutput;
+pub use folder::{Durability, LEDGER_FILE, Ledger, Opening, SyncHandle, folder_of};
+pub use line::{EndOfRun, Entry, Head, OutputMark, Unreadable, row_of, with_index, with_input};
+pub use read::{Lines, Span, StoredRows};
 
 /// Why a ledger cannot be used or written.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +39,28 @@ pub enum LedgerError {
     /// The output is there, but nothing says how it came to be.
     #[error("{} exists, and no run of promptmill left a ledger for it", .0.display())]
     Foreign(PathBuf),
-    /// The ledger was written by a later version.
-    #[error("{}: written by a later version of promptmill (format {version})", .path.display())]
-    Later {
+    /// The output is no file.
+    #[error("{} is a device or a pipe, which an output cannot be", .0.display())]
+    NoFile(PathBuf),
+    /// The output was removed, and answers with it.
+    #[error("{} is gone, and {answers} answers with it", .path.display())]
+    OutputGone {
+        /// The output.
+        path: PathBuf,
+        /// How many answers only it held.
+        answers: u64,
+    },
+    /// Something else changed the output.
+    #[error("{}: line {line} was changed since the last run, by something else", .path.display())]
+    OutputChanged {
+        /// The output.
+        path: PathBuf,
+        /// The first line that no run wrote, from 1.
+        line: u64,
+    },
+    /// The ledger was written by another version.
+    #[error("{}: written by another version of promptmill (format {version})", .path.display())]
+    OtherVersion {
         /// The ledger.
         path: PathBuf,
         /// Its format.
@@ -46,6 +69,12 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// A row was asked for where no ledger is.
+    #[must_use]
+    pub fn nothing_stored() -> Self {
+        Self::Io { action: "read", path: PathBuf::new(), source: io::ErrorKind::NotFound.into() }
+    }
+
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

@@ -122,15 +122,6 @@ fn table_json(row: &TableRow) -> String {
     json
 }
 
-/// A short hash of the row as it came, to see whether it was edited in a part that its request does not use.
-#[must_use]
-pub fn input_hash(record: &Record) -> u64 {
-    let mut hasher = crate::domain::IdentityHasher::new("input");
-    hasher.field("json", input_json(record).as_bytes());
-    let hash = hasher.finish();
-    hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
 /// A row read back. What an older or later version left out is as if the server had not given it.
 #[derive(Debug, Deserialize)]
 pub struct StoredRow<'a> {

@@ -13,8 +13,9 @@ use super::recording::Message;
 use super::{Controls, FATAL_GRACE, Halt, Job, Stop};
 use crate::domain::{
     Advice, Answer, Attempt, Completion, Event, Failure, FailureKind, Notice, Outcome, Spent, StatusCounts,
+    Usage,
 };
-use crate::ledger::{Entry, EntryKind};
+use crate::ledger::Unfinished;
 use crate::pace::{Decision, Gate, Patience};
 use crate::provider::Provider;
 
@@ -207,7 +208,7 @@ impl<P: Provider> Call<P> {
             Decision::Resend => Next::Resend,
             Decision::AwaitEndpoint => Next::Wait(Duration::ZERO),
             Decision::Again(wait) => {
-                self.retrying(&failure, attempt.reached, wait).await;
+                self.retrying(&failure, failed.usage, attempt.reached, wait).await;
                 Next::Wait(wait)
             }
             Decision::GiveUp(impatient) => Next::Finish(Box::new(Err(self.given_up(failure, impatient)))),
@@ -239,7 +240,7 @@ impl<P: Provider> Call<P> {
         }
     }
 
-    async fn retrying(&self, failure: &Failure, reached: bool, wait: Duration) {
+    async fn retrying(&self, failure: &Failure, usage: Usage, reached: bool, wait: Duration) {
         let event = Event::Retrying {
             id: self.work.id.clone(),
             location: self.work.record.location.clone(),
@@ -249,13 +250,11 @@ impl<P: Provider> Call<P> {
             message: failure.message.clone(),
             wait,
         };
-        let line = reached.then(|| {
-            let mut entry = Entry::new(EntryKind::Attempt);
-            entry.key = Some(self.work.identity.key.to_string());
-            entry.statuses = Some(StatusCounts([(failure.status.unwrap_or(0), 1)].into()));
-            entry.to_line()
+        let attempt = reached.then(|| {
+            let statuses = StatusCounts([(failure.status.unwrap_or(0), 1)].into());
+            (self.work.identity, Unfinished { statuses, usage })
         });
-        self.pool.tell(Message::Attempt { line, event }).await;
+        self.pool.tell(Message::Attempt { attempt, event }).await;
     }
 
     /// The failure as it stands in the row: with the count of attempts where there were several.

@@ -1,62 +1,209 @@
-//! The end of a run: the output, whole and in order, from the ledger.
+//! The end of a run: the output, whole and in order, from what the ledger and the output before it hold.
 
-use std::io::{self, BufWriter};
+use std::collections::HashMap;
+use std::io;
 
-use super::recording::RESUMED;
 use super::replay::facts_of;
+use super::survey::RESUMED;
 use super::{FileTarget, Selection};
 use crate::accounting::Summary;
-use crate::ledger::{Ledger, LedgerError, LineAt, row_of, with_index};
-use crate::output::{CsvSink, JsonlSink, OutputFormat, Sink};
+use crate::domain::Identity;
+use crate::ledger::{
+    EndOfRun, Entry, Head, Ledger, LedgerError, Lines, NewOutput, StoredRows, Unfinished, row_of, with_index,
+};
+use crate::output::{CsvSink, OutputFormat, Sink as _};
 
-/// Writes the rows that are finished, and counts those that earlier runs answered.
-pub(super) fn finish(
-    ledger: &Ledger,
-    target: &FileTarget,
-    places: &[u64],
-    columns: &[String],
-    selection: Selection,
-    summary: &mut Summary,
-) -> Result<(), LedgerError> {
-    let path = ledger.path();
-    let io_error = |action: &'static str| {
-        let path = path.clone();
-        move |source: io::Error| LedgerError::Io { action, path, source }
-    };
-    let file = ledger.create_output()?;
-    let writer = BufWriter::with_capacity(256 * 1024, &file);
-    let mut sink: Box<dyn Sink> = match target.format {
-        OutputFormat::Jsonl => Box::new(JsonlSink(writer)),
-        OutputFormat::Csv => {
-            Box::new(CsvSink::new(writer, columns.to_vec()).map_err(io_error("write the output of"))?)
-        }
-    };
-    let mut lines = LineAt::open(&path).map_err(io_error("read"))?;
-    for (slot, place) in in_order(places, target.input_order) {
-        let line = lines.line(place & !RESUMED).map_err(io_error("read"))?;
-        let row = row_of(line).ok_or(io::ErrorKind::InvalidData.into()).map_err(io_error("read"))?;
-        let written = if place & RESUMED == 0 {
-            sink.row(row)
-        } else {
-            let row = with_index(row, selection.offset + slot);
-            if let Some(facts) = facts_of(line, true) {
-                summary.add(&facts);
-            }
-            sink.row(&row)
-        };
-        written.map_err(io_error("write the output of"))?;
-    }
-    sink.finish().map_err(io_error("write the output of"))?;
-    drop(sink);
-    ledger.publish_output(&file)
+/// What a run leaves to be finished.
+pub(super) struct Finishing<'a> {
+    pub(super) target: &'a FileTarget,
+    pub(super) selection: Selection,
+    /// Where each row's line begins in the ledger; 0 for a row that is not finished.
+    pub(super) places: &'a [u64],
+    /// Where lines begin that others have taken the place of.
+    pub(super) replaced: Vec<u64>,
+    /// Attempts for rows that are not finished.
+    pub(super) unfinished: HashMap<Identity, Unfinished>,
+    /// Whether the run wrote anything.
+    pub(super) wrote: bool,
+    /// The columns of the input, for a table.
+    pub(super) columns: &'a [String],
+    pub(super) end: EndOfRun,
 }
 
-/// The rows that are finished: by their place in the input, or in the ledger.
-fn in_order(places: &[u64], input_order: bool) -> Vec<(u64, u64)> {
-    let mut rows: Vec<(u64, u64)> =
-        (0..).zip(places.iter().copied()).filter(|(_, place)| *place != 0).collect();
-    if !input_order {
-        rows.sort_unstable_by_key(|(_, place)| place & !RESUMED);
+impl Finishing<'_> {
+    /// Writes the output with the rows that are finished, and counts those that earlier runs finished.
+    pub(super) fn finish(self, mut ledger: Ledger, summary: &mut Summary) -> Result<(), LedgerError> {
+        let mut stored = ledger.rows()?;
+        self.unfinished
+            .values()
+            .for_each(|unfinished| summary.add_unfinished(&unfinished.statuses, unfinished.usage));
+        if self.is_as_it_was(&ledger) {
+            return self.count(&mut stored, summary);
+        }
+        let as_lines = self.target.format == OutputFormat::Jsonl;
+        if !as_lines {
+            self.note_orphans(&mut ledger)?;
+        }
+        let mut new = ledger.begin_output(as_lines)?;
+        let written = self.write(&ledger, &mut stored, &mut new, summary);
+        if let Err(error) = written {
+            ledger.abandon(new);
+            return Err(error);
+        }
+        ledger.publish(new, &self.end, self.form(), self.is_gapless())
     }
-    rows
+
+    fn write(
+        &self,
+        ledger: &Ledger,
+        stored: &mut StoredRows,
+        new: &mut NewOutput,
+        summary: &mut Summary,
+    ) -> Result<(), LedgerError> {
+        match self.target.format {
+            OutputFormat::Jsonl => {
+                self.keep_the_rest(ledger, stored, new)?;
+                let run = Entry::Run(ledger.job()).to_line();
+                new.keep(&run).map_err(cannot_write(ledger))?;
+                self.write_rows(stored, summary, |head, row| {
+                    new.row(&head, row).map_err(cannot_write(ledger))
+                })
+            }
+            OutputFormat::Csv => {
+                let mut sink = CsvSink::new(new, self.columns.to_vec()).map_err(cannot_write(ledger))?;
+                self.write_rows(stored, summary, |_, row| sink.row(row).map_err(cannot_write(ledger)))?;
+                sink.finish().map_err(cannot_write(ledger))
+            }
+        }
+    }
+
+    fn write_rows(
+        &self,
+        stored: &mut StoredRows,
+        summary: &mut Summary,
+        mut write: impl FnMut(Head, &[u8]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        for (slot, place) in self.in_order() {
+            let (mut head, row) = stored.row(place & !RESUMED)?;
+            head.resumed = place & RESUMED != 0;
+            head.orphan = false;
+            let row = if head.resumed { with_index(row, self.selection.offset + slot) } else { row.into() };
+            if let Some(facts) = facts_of(&head, &row).filter(|_| head.resumed) {
+                summary.add(&facts);
+            }
+            write(head, &row)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is to write: the rows are those that the output holds, in their order and under their numbers.
+    fn is_as_it_was(&self, ledger: &Ledger) -> bool {
+        let is_whole = |mark: &crate::ledger::OutputMark| {
+            mark.gapless && mark.form == self.form() && mark.rows == self.places.len() as u64
+        };
+        !self.wrote
+            && ledger.mark().as_ref().is_some_and(is_whole)
+            && self.is_gapless()
+            && self.places.is_sorted()
+            && self.places.iter().all(|place| place & RESUMED != 0)
+    }
+
+    /// Whether all rows up to the last one are finished and stand in the order of the input.
+    fn is_gapless(&self) -> bool {
+        self.target.input_order && self.places.iter().all(|place| *place != 0)
+    }
+
+    /// What decides over the form of the output, beside its rows.
+    fn form(&self) -> u64 {
+        self.selection.offset << 2
+            | u64::from(self.target.input_order) << 1
+            | u64::from(self.target.format == OutputFormat::Csv)
+    }
+
+    /// Counts the rows of an output that stays as it is.
+    fn count(&self, stored: &mut StoredRows, summary: &mut Summary) -> Result<(), LedgerError> {
+        for place in self.places {
+            let (head, row) = stored.row(place & !RESUMED)?;
+            if let Some(facts) = facts_of(&Head { resumed: true, ..head }, row) {
+                summary.add(&facts);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that are finished: by their place in the input, or in the ledger.
+    fn in_order(&self) -> Vec<(u64, u64)> {
+        let mut rows: Vec<(u64, u64)> =
+            (0..).zip(self.places.iter().copied()).filter(|(_, place)| *place != 0).collect();
+        if !self.target.input_order {
+            rows.sort_unstable_by_key(|(_, place)| place & !RESUMED);
+        }
+        rows
+    }
+
+    /// Carries over what the output does not hold: answers whose row is gone, and attempts of unfinished rows.
+    fn keep_the_rest(
+        &self,
+        ledger: &Ledger,
+        stored: &mut StoredRows,
+        new: &mut NewOutput,
+    ) -> Result<(), LedgerError> {
+        self.each_orphan(ledger, |offset, head, line| {
+            let orphan = Head { orphan: true, resumed: false, ..head };
+            let row = match row_of(line) {
+                Some(row) => row,
+                None => stored.row(offset)?.1,
+            };
+            new.keep(&orphan.with_row(row)).map_err(cannot_write(ledger))
+        })?;
+        for (identity, unfinished) in &self.unfinished {
+            let line = Entry::Attempt(*identity, unfinished.clone()).to_line();
+            new.keep(&line).map_err(cannot_write(ledger))?;
+        }
+        Ok(())
+    }
+
+    /// Says which answers belong to no row of the input, where the ledger goes on as it is.
+    fn note_orphans(&self, ledger: &mut Ledger) -> Result<(), LedgerError> {
+        let mut orphans = Vec::new();
+        self.each_orphan(ledger, |offset, _, _| {
+            orphans.push(offset);
+            Ok(())
+        })?;
+        ledger.append(&Entry::Gone(orphans).to_line()).map(drop)
+    }
+
+    /// The answers that no row of the input has: where their lines begin, and the lines.
+    fn each_orphan(
+        &self,
+        ledger: &Ledger,
+        mut found: impl FnMut(u64, Head, &[u8]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut taken: Vec<u64> =
+            self.places.iter().map(|place| place & !RESUMED).chain(self.replaced.iter().copied()).collect();
+        taken.sort_unstable();
+        let mut lines = Lines::open(&ledger.path()).map_err(cannot_read(ledger))?;
+        while let Some((offset, line)) = lines.next_line().map_err(cannot_read(ledger))? {
+            if taken.binary_search(&offset).is_ok() {
+                continue;
+            }
+            if let Ok(Entry::Outcome(head) | Entry::Stored(head, _)) = Entry::parse(line)
+                && head.failed.is_none()
+                && head.identity.is_some()
+            {
+                found(offset, head, line)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cannot_read(ledger: &Ledger) -> impl Fn(io::Error) -> LedgerError {
+    let path = ledger.path();
+    move |source| LedgerError::Io { action: "read", path: path.clone(), source }
+}
+
+fn cannot_write(ledger: &Ledger) -> impl Fn(io::Error) -> LedgerError {
+    let path = ledger.path();
+    move |source| LedgerError::Io { action: "write the output of", path: path.clone(), source }
 }

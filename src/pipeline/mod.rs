@@ -4,6 +4,7 @@
 mod calling;
 mod finishing;
 mod halt;
+mod naming;
 mod reading;
 mod recording;
 mod replay;
@@ -17,14 +18,16 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::accounting::{RunFigures, Summary};
-use crate::domain::Event;
+use crate::domain::{Event, FailureKind, JobHash, Notice, Tokens, Usd};
 use crate::input::{InputError, Inputs, Planner};
-use crate::ledger::{Earlier, EarlierBy, Entry, EntryKind, Ledger, LedgerError};
+use crate::ledger::{Durability, Earlier, EndOfRun, Ledger, LedgerError, Opening};
 use crate::output::{JsonlSink, OutputFormat};
 use crate::pace::{Gate, GateSettings, RetrySettings};
 use crate::provider::Provider;
 
 pub use halt::{Halt, MaxFailures, Stop};
+use reading::READER_GRACE;
+use recording::Message;
 pub use replay::{ReplayError, replay};
 
 /// Everything about a run that is decided before it starts.
@@ -50,6 +53,26 @@ pub struct Job {
     pub with_input: bool,
     /// Whether all rows are checked before anything is sent.
     pub strict: bool,
+    /// Which rows that failed in earlier runs are tried again.
+    pub retry_failed: RetryFailed,
+}
+
+/// Which rows that failed in earlier runs are tried again. Rows that could not become requests are judged anew anyway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetryFailed {
+    /// All.
+    All,
+    /// Those that failed with one of these kinds; none, if there are none.
+    Only(Vec<FailureKind>),
+}
+
+impl RetryFailed {
+    fn includes(&self, kind: FailureKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(kinds) => kinds.contains(&kind),
+        }
+    }
 }
 
 /// Which rows of the input are taken.
@@ -83,6 +106,8 @@ pub struct FileTarget {
     pub earlier: EarlierAnswers,
     /// The job's settings by name, to tell what changed between runs; no secrets.
     pub settings: std::collections::BTreeMap<String, String>,
+    /// When what is written is brought to the disk.
+    pub durability: Durability,
 }
 
 /// What becomes of the answers that earlier runs left.
@@ -127,15 +152,32 @@ pub enum RunError {
         unmatched: u64,
         /// All answers.
         answered: u64,
+        /// What those without a row consumed.
+        paid: Paid,
         /// Settings that changed since, each as `name: before -> now`.
         changed: Vec<String>,
     },
     /// Standard input cannot be copied to be read twice.
     #[error("cannot copy standard input to a temporary file: {0}")]
     Spool(std::io::Error),
+    /// An input is not what it was when its rows were looked at.
+    #[error("{0}: changed while it was read")]
+    InputChanged(String),
+    /// It was interrupted before anything was sent.
+    #[error("interrupted; nothing was sent")]
+    Interrupted,
     /// The system gives no more threads.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+}
+
+/// What answers have cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Paid {
+    /// Their tokens.
+    pub tokens: Tokens,
+    /// Their price, as far as it is known.
+    pub cost: Option<Usd>,
 }
 
 /// How a run ended.
@@ -207,16 +249,34 @@ pub async fn run<P: Provider>(
     controls: Controls,
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
-    let Opened { target, earlier, _spool } = open(&mut job)?;
+    let drain = controls.drain.clone();
+    let opening = tokio::task::spawn_blocking(move || open(&mut job, &drain).map(|opened| (job, opened)));
+    let gave_up = async {
+        controls.drain.cancelled().await;
+        // It may be waiting for a pipe from which nothing comes.
+        tokio::time::sleep(READER_GRACE).await;
+    };
+    let (job, opened) = tokio::select! {
+        opened = opening => opened.map_err(|_| RunError::Thread(std::io::ErrorKind::Other.into()))??,
+        () = gave_up => return Err(RunError::Interrupted),
+    };
+    let Opened { target, survey, resumes, known, _spool } = opened;
     let stop = Stop::new(controls.clone(), job.max_failures);
-    let ledger_was = earlier.answered();
+    let resumption = survey.resumption;
 
     let (to_recorder, recorder_inbox) = mpsc::channel(RECORDER_QUEUE);
-    let recorder = recording::start(target, job.with_input, watchers, recorder_inbox, stop.clone())?;
+    let before = recording::Before { places: survey.places, unfinished: known.unfinished.clone() };
+    let with_input = job.with_input;
+    let recorder = recording::start(target, before, with_input, watchers, recorder_inbox, stop.clone())?;
+    if resumes {
+        let finished = resumption.kept + resumption.left_failed - known.marked_as_kept();
+        let _ = to_recorder.send(Message::Event(Event::Notice(Notice::Resuming(resumption)))).await;
+        let _ = to_recorder.send(Message::Event(Event::Resumed(finished))).await;
+    }
     let rows_waiting = job.concurrency + job.concurrency.max(LEAST_WAITING_ROWS);
     let (to_calls, calls_inbox) = mpsc::channel(rows_waiting.min(256));
     let job = Arc::new(job);
-    let reader = reading::start(job.clone(), earlier, to_calls, to_recorder.clone(), stop.clone())?;
+    let reader = reading::start(job.clone(), known, to_calls, to_recorder.clone(), stop.clone())?;
 
     let gate = Gate::new(GateSettings {
         longest_close: job.retry.backoff_max,
@@ -230,68 +290,98 @@ pub async fn run<P: Provider>(
 
     let read = reader.end().await;
     // A reader that waits for standard input still holds its way to the recorder; whatever it reads comes too late.
-    let _ = end.send(recording::Message::End).await;
+    let _ = end.send(Message::End).await;
     let written = recorder.join().map_err(|_| RunError::Thread(std::io::ErrorKind::Other.into()))?;
-    let mut summary = written.summary;
-    let new_tokens = summary.usage.completion_tokens.unwrap_or_default().0;
-    let run = RunFigures { wall: started.elapsed(), answered: summary.ok, completion_tokens: new_tokens };
-    summary.run = run;
-    if let recording::Target::Ledger(mut ledger) = written.target
-        && let Target::File(target) = &job.target
-    {
-        let finished =
-            finishing::finish(&ledger, target, &written.places, &read.columns, job.selection, &mut summary)
-                .and_then(|()| ledger.append(&end_of_run(&run)).map(drop));
-        if let Err(error) = finished {
-            stop.halt(Halt::Ledger(error));
-        }
-    }
     let finished = written.places.iter().filter(|place| **place != 0).count() as u64;
     let complete = read.rows == Some(finished);
-    let unmatched = if stop.is_halted() { 0 } else { ledger_was.saturating_sub(read.matched) };
+    let summary = finish(&job, written, &read, started, &stop);
+    let unmatched = if stop.is_halted() { 0 } else { resumption.gone };
     Ok(Ended { summary, halt: stop.into_halt(), unmatched, complete })
 }
 
-fn end_of_run(run: &RunFigures) -> Vec<u8> {
-    let mut entry = Entry::new(EntryKind::End);
-    entry.wall_ms = u64::try_from(run.wall.as_millis()).ok();
-    entry.answered = Some(run.answered);
-    entry.completion_tokens = Some(run.completion_tokens);
-    entry.to_line()
+/// Writes the output, and counts what earlier runs finished.
+fn finish(
+    job: &Job,
+    written: recording::Recorded,
+    read: &reading::Read,
+    started: Instant,
+    stop: &Stop,
+) -> Summary {
+    let mut summary = written.summary;
+    let new_tokens = summary.usage.completion_tokens.unwrap_or_default().0;
+    summary.run = RunFigures { wall: started.elapsed(), answered: summary.ok, completion_tokens: new_tokens };
+    if let recording::Target::Ledger(ledger) = written.target
+        && let Target::File(target) = &job.target
+    {
+        let finishing = finishing::Finishing {
+            target,
+            selection: job.selection,
+            places: &written.places,
+            replaced: written.replaced,
+            unfinished: written.unfinished,
+            wrote: written.wrote,
+            columns: &read.columns,
+            end: EndOfRun {
+                wall_ms: u64::try_from(summary.run.wall.as_millis()).unwrap_or(u64::MAX),
+                answered: summary.run.answered,
+                completion_tokens: new_tokens,
+            },
+        };
+        if let Err(error) = finishing.finish(ledger, &mut summary) {
+            stop.halt(Halt::Ledger(error));
+        }
+    }
+    summary
 }
 
 /// What a run starts from.
 struct Opened {
     target: recording::Target,
-    earlier: Earlier,
-    /// A copy of standard input, where it is read twice; gone with the run.
-    _spool: Option<tempfile::NamedTempFile>,
+    survey: survey::Survey,
+    /// Whether earlier runs left anything.
+    resumes: bool,
+    known: reading::Known,
+    /// Copies of what can be read only once, where it is read twice; gone with the run.
+    _spool: Vec<tempfile::NamedTempFile>,
 }
 
-/// Opens the target, and checks what has to be checked before anything is sent.
-fn open(job: &mut Job) -> Result<Opened, RunError> {
+/// Opens the target, and looks at what has to be looked at before anything is sent.
+fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
     let Target::File(target) = job.target.clone() else {
-        let spool = if job.strict { spool_stdin(&mut job.inputs)? } else { None };
-        survey::check(job, &Earlier::default(), &[])?;
+        let spool = if job.strict { job.inputs.spool().map_err(RunError::Spool)? } else { Vec::new() };
+        let survey = survey::survey(job, &mut Earlier::default(), None, &[], drain)?;
         let target = recording::Target::Stdout(JsonlSink(std::io::stdout()));
-        return Ok(Opened { target, earlier: Earlier::default(), _spool: spool });
+        return Ok(Opened {
+            target,
+            survey,
+            resumes: false,
+            known: reading::Known::default(),
+            _spool: spool,
+        });
     };
-    let by = if target.earlier == EarlierAnswers::Keep { EarlierBy::Source } else { EarlierBy::Key };
-    let (ledger, earlier) = Ledger::open(&target.path, target.earlier == EarlierAnswers::StartOver, by)?;
+    let opening = Opening {
+        overwrite: target.earlier == EarlierAnswers::StartOver,
+        job: JobHash::of(&target.settings),
+        durability: target.durability,
+    };
+    let (ledger, mut earlier) = Ledger::open(&target.path, &opening)?;
     let changed = survey::changed_settings(ledger.settings().as_deref(), &target.settings);
-    let spool = if job.strict || earlier.answered() > 0 { spool_stdin(&mut job.inputs)? } else { None };
-    survey::check(job, &earlier, &changed)?;
-    ledger.write_settings(&serde_json::to_vec_pretty(&target.settings).unwrap_or_default())?;
-    Ok(Opened { target: recording::Target::Ledger(ledger), earlier, _spool: spool })
-}
-
-/// Standard input can be read once; what has to be read twice is copied to a file first.
-fn spool_stdin(inputs: &mut Inputs) -> Result<Option<tempfile::NamedTempFile>, RunError> {
-    if !inputs.has_stdin() {
-        return Ok(None);
+    let resumes = !earlier.is_empty();
+    let reads_twice = job.strict || resumes;
+    let spool = if reads_twice { job.inputs.spool().map_err(RunError::Spool)? } else { Vec::new() };
+    let stored = || if resumes { ledger.rows().map(Some) } else { Ok(None) };
+    let (first, second) = (stored()?, stored()?);
+    let before = job.inputs.state();
+    let mut survey = survey::survey(job, &mut earlier, first, &changed, drain)?;
+    if reads_twice && let Some(file) = job.inputs.changed_since(&before) {
+        return Err(RunError::InputChanged(file));
     }
-    let mut spool = tempfile::NamedTempFile::new().map_err(RunError::Spool)?;
-    std::io::copy(&mut std::io::stdin().lock(), &mut spool).map_err(RunError::Spool)?;
-    inputs.replace_stdin(spool.path().to_owned());
-    Ok(Some(spool))
+    ledger.write_settings(&serde_json::to_vec_pretty(&target.settings).unwrap_or_default())?;
+    let known = reading::Known {
+        kept: reading::Known::bits(&survey.places),
+        marked: std::mem::take(&mut survey.marked),
+        unfinished: earlier.into_unfinished(),
+        stored: second,
+    };
+    Ok(Opened { target: recording::Target::Ledger(ledger), survey, resumes, known, _spool: spool })
 }

@@ -1,22 +1,19 @@
-//! The thread that reads: rows to requests, and those that are done already to their place.
+//! The thread that reads: rows to requests. Those that an earlier run finished are passed over.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
+use super::naming::{Named, Naming};
 use super::recording::Message;
+use super::survey::Marked;
 use super::{Halt, Job, RunError, Selection, Stop};
-use crate::domain::{
-    BadRow, Failure, FailureKind, Identity, IdentityHasher, Outcome, Record, RecordBody, Request, Row, RowId,
-    RowKey, Spent,
-};
-use crate::input::{Planned, Planner};
-use crate::ledger::{Earlier, Entry, LineAt, OutcomeLine, row_of, with_input};
-use crate::output::{StoredRow, input_hash, input_json};
+use crate::domain::{Failure, Identity, Outcome, Record, RecordBody, Request, Row, RowId, Spent, Usd};
+use crate::ledger::{LedgerError, StoredRows, Unfinished, with_input};
+use crate::output::{StoredRow, input_json};
 
 /// A row on its way to be answered.
 #[derive(Debug)]
@@ -36,72 +33,40 @@ pub(super) struct Work {
 pub(super) struct Read {
     /// The columns of the input, in order of appearance.
     pub(super) columns: Vec<String>,
-    /// Answers of earlier runs that belong to a row of this one.
-    pub(super) matched: u64,
     /// How many rows there are, once all are read.
     pub(super) rows: Option<u64>,
 }
 
-/// A row with its name, or the reason why it is none.
-pub(super) struct Named {
-    pub(super) id: RowId,
-    pub(super) record: Record,
-    pub(super) request: Result<(Identity, Request), Failure>,
-}
-
-/// Gives rows their names; knows which ids and requests came before.
+/// What is known of the rows before they are read.
 #[derive(Debug, Default)]
-pub(super) struct Naming {
-    seen: HashMap<[u8; 16], u32>,
+pub(super) struct Known {
+    /// Which rows are finished, a bit each.
+    pub(super) kept: Vec<u64>,
+    /// What else is known of rows, in their order.
+    pub(super) marked: Vec<(u64, Marked)>,
+    /// Attempts for rows that were not finished.
+    pub(super) unfinished: HashMap<Identity, Unfinished>,
+    pub(super) stored: Option<StoredRows>,
 }
 
-impl Naming {
-    pub(super) fn name(&mut self, planner: &Planner, row: Row) -> Named {
-        let record = match row {
-            Row::Record(record) => record,
-            Row::Bad(bad) => return unreadable(bad),
+impl Known {
+    fn is_kept(&self, slot: u64) -> bool {
+        let word = usize::try_from(slot / 64).ok().and_then(|at| self.kept.get(at));
+        word.is_some_and(|word| word & (1 << (slot % 64)) != 0)
+    }
+
+    /// How many rows are kept, but written anew.
+    pub(super) fn marked_as_kept(&self) -> u64 {
+        self.marked.iter().filter(|(_, marked)| matches!(marked, Marked::Renamed { .. })).count() as u64
+    }
+
+    /// The bits of the places that are taken.
+    pub(super) fn bits(places: &[u64]) -> Vec<u64> {
+        let word = |places: &[u64]| {
+            (0..).zip(places).fold(0, |bits, (at, place)| bits | u64::from(*place != 0) << at)
         };
-        let Planned { record, id, mut request } = planner.plan(record);
-        if let Some(own) = &id
-            && self.seen_before(own)
-        {
-            let message =
-                format!("{}: the id {:?} is that of an earlier row", record.location, own.to_string());
-            request = Err(Failure::new(FailureKind::InvalidInput, message));
-        }
-        let request = request.map(|request| {
-            let hash = request.hash;
-            let (key, source) = if let Some(id) = &id {
-                (hash.key_with_id(id), RowKey::source_with_id(id))
-            } else {
-                let occurrence = self.occurrence(hash.0);
-                let source = RowKey::source_with_input(&input_json(&record), occurrence);
-                (hash.key_with_occurrence(occurrence), source)
-            };
-            (Identity { key, request: hash, source }, request)
-        });
-        Named { id: id.unwrap_or_else(|| RowId::Text(record.index.to_string())), record, request }
+        places.chunks(64).map(word).collect()
     }
-
-    fn seen_before(&mut self, id: &RowId) -> bool {
-        let mut hasher = IdentityHasher::new("row id");
-        hasher.field("id", id.to_string().as_bytes());
-        self.occurrence(hasher.finish()) > 0
-    }
-
-    fn occurrence(&mut self, hash: [u8; 16]) -> u64 {
-        let count = self.seen.entry(hash).or_default();
-        *count += 1;
-        u64::from(*count - 1)
-    }
-}
-
-fn unreadable(bad: BadRow) -> Named {
-    let place =
-        bad.column.map_or_else(|| bad.location.to_string(), |column| format!("{}:{column}", bad.location));
-    let failure = Failure::new(FailureKind::InvalidInput, format!("{place}: {}", bad.message));
-    let record = Record { index: bad.index, location: bad.location, body: RecordBody::Text(bad.text) };
-    Named { id: RowId::Text(bad.index.to_string()), record, request: Err(failure) }
 }
 
 /// The selected rows, each with its place among them.
@@ -114,7 +79,7 @@ pub(super) fn selected<I: Iterator>(rows: I, selection: Selection) -> impl Itera
 /// Starts the thread.
 pub(super) fn start(
     job: Arc<Job>,
-    earlier: Earlier,
+    known: Known,
     to_calls: Sender<Work>,
     to_recorder: Sender<Message>,
     stop: Stop,
@@ -126,8 +91,8 @@ pub(super) fn start(
         .spawn(move || {
             let mut reader = Reader {
                 job: &job,
-                earlier,
-                ledger: None,
+                marked: 0,
+                known,
                 naming: Naming::default(),
                 to_calls,
                 to_recorder,
@@ -149,7 +114,7 @@ pub(super) struct Reading {
 }
 
 /// A thread that is told to end may be waiting for standard input, from which nothing comes: it is left behind.
-const READER_GRACE: Duration = Duration::from_millis(300);
+pub(super) const READER_GRACE: Duration = Duration::from_millis(300);
 
 impl Reading {
     /// Waits for the thread to end, and returns what it found.
@@ -164,8 +129,9 @@ impl Reading {
 
 struct Reader<'a> {
     job: &'a Job,
-    earlier: Earlier,
-    ledger: Option<LineAt>,
+    known: Known,
+    /// How many of the marked rows have passed.
+    marked: usize,
     naming: Naming,
     to_calls: Sender<Work>,
     to_recorder: Sender<Message>,
@@ -181,13 +147,18 @@ impl Reader<'_> {
                 return Ok(());
             }
             rows = slot + 1;
-            let named = self.naming.name(&self.job.planner, row.map_err(Halt::Input)?);
+            let row = row.map_err(Halt::Input)?;
+            if self.known.is_kept(slot) {
+                // Those behind it are named by what came before.
+                self.naming.name(&self.job.planner, &row);
+                if let Row::Record(record) = &row {
+                    self.note_columns(record);
+                }
+                continue;
+            }
+            let named = self.naming.plan(&self.job.planner, row);
             self.note_columns(&named.record);
-            let taken = match named.request {
-                Ok((identity, request)) => self.pass_on(slot, named.id, identity, named.record, request)?,
-                Err(failure) => self.refuse(slot, named.id, named.record, failure),
-            };
-            if !taken {
+            if !self.pass_on(slot, named)? {
                 return Ok(());
             }
         }
@@ -196,36 +167,36 @@ impl Reader<'_> {
     }
 
     /// Sends a row where it belongs. `false` when nobody takes rows any more.
-    fn pass_on(
-        &mut self,
-        slot: u64,
-        id: RowId,
-        identity: Identity,
-        record: Record,
-        request: Request,
-    ) -> Result<bool, Halt> {
-        let found = self.earlier.find(&identity);
-        if let Some(found) = found.filter(|found| found.ok) {
-            self.read().matched += 1;
-            let same_input = found.input == input_hash(&record) || !self.job.with_input;
-            let message = if same_input && !self.keeps_answers() {
-                Message::Kept { slot, offset: found.offset }
-            } else {
-                self.written_anew(slot, found.offset, &record, identity)
-                    .map_err(|error| self.unreadable_ledger(error))?
-            };
-            return Ok(self.to_recorder.blocking_send(message).is_ok());
-        }
+    fn pass_on(&mut self, slot: u64, named: Named) -> Result<bool, Halt> {
+        let Named { id, record, request } = named;
+        let (identity, request) = match request {
+            Ok(request) => request,
+            Err(failure) => return Ok(self.refuse(slot, id, record, failure)),
+        };
         let mut earlier = Spent::default();
-        if let Some(found) = found {
-            earlier = self.spent_on(found.offset).map_err(|error| self.unreadable_ledger(error))?;
+        match self.marked(slot) {
+            Some(Marked::Renamed { offset }) => {
+                let message = self.renamed(slot, offset, &record, identity)?;
+                return Ok(self.to_recorder.blocking_send(message).is_ok());
+            }
+            Some(Marked::Failed { offset }) => earlier = self.spent_on(offset)?,
+            None => {}
         }
-        if let Some(statuses) = self.earlier.unfinished(&identity.key) {
-            earlier.attempts += statuses.0.values().sum::<u64>();
-            earlier.by_status.add(statuses);
+        if let Some(unfinished) = self.known.unfinished.get(&identity) {
+            earlier.attempts += unfinished.statuses.0.values().sum::<u64>();
+            earlier.by_status.add(&unfinished.statuses);
+            earlier.usage += unfinished.usage;
+            earlier.wasted += unfinished.usage.total();
         }
         let work = Work { slot, id, identity, record, request, earlier };
         Ok(self.to_calls.blocking_send(work).is_ok())
+    }
+
+    fn marked(&mut self, slot: u64) -> Option<Marked> {
+        let rest = self.known.marked.get(self.marked..)?;
+        self.marked += rest.iter().take_while(|(marked, _)| *marked < slot).count();
+        let (at, marked) = self.known.marked.get(self.marked)?;
+        (*at == slot).then_some(*marked)
     }
 
     fn refuse(&self, slot: u64, id: RowId, record: Record, failure: Failure) -> bool {
@@ -247,61 +218,42 @@ impl Reader<'_> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keeps_answers(&self) -> bool {
-        matches!(&self.job.target, super::Target::File(target) if target.earlier == super::EarlierAnswers::Keep)
-    }
-
     /// An answer that is kept for a row whose other columns were edited, or although something else is asked now.
-    fn written_anew(
+    fn renamed(
         &mut self,
         slot: u64,
         offset: u64,
         record: &Record,
         identity: Identity,
-    ) -> io::Result<Message> {
-        let line = self.line(offset)?;
-        let entry = Entry::parse(&line).ok_or(io::ErrorKind::InvalidData)?;
-        let mut outcome = OutcomeLine::of(&entry);
-        outcome.input = input_hash(record);
-        outcome.identity = Some(identity);
-        let row = row_of(&line).ok_or(io::ErrorKind::InvalidData)?;
-        let row = with_input(row, input_json(record).as_bytes()).unwrap_or_else(|| row.to_vec());
-        Ok(Message::Rewritten { slot, line: outcome.with_row(&row) })
+    ) -> Result<Message, LedgerError> {
+        let with_record = self.job.with_input;
+        let (mut head, row) = self.stored()?.row(offset)?;
+        head.input = record.body.hash().short();
+        head.identity = Some(identity);
+        head.orphan = false;
+        let row = with_record.then(|| with_input(row, input_json(record).as_bytes())).flatten();
+        let line = match row {
+            Some(row) => head.with_row(&row),
+            None => head.with_row(self.stored()?.row(offset)?.1),
+        };
+        Ok(Message::Renamed { slot, before: offset, line })
     }
 
     /// What earlier runs spent on a row that failed.
-    fn spent_on(&mut self, offset: u64) -> io::Result<Spent> {
-        let line = self.line(offset)?;
-        let outcome = OutcomeLine::of(&Entry::parse(&line).ok_or(io::ErrorKind::InvalidData)?);
-        let row = row_of(&line).ok_or(io::ErrorKind::InvalidData)?;
-        let stored = StoredRow::parse(row)?;
+    fn spent_on(&mut self, offset: u64) -> Result<Spent, LedgerError> {
+        let (head, row) = self.stored()?.row(offset)?;
+        let Ok(stored) = StoredRow::parse(row) else { return Ok(Spent::default()) };
         Ok(Spent {
             attempts: stored.attempts,
-            by_status: outcome.statuses,
+            by_status: head.statuses,
             wasted: stored.usage.total(),
             usage: stored.usage,
-            cost: stored.cost_usd.and_then(crate::domain::Usd::from_dollars),
+            cost: stored.cost_usd.and_then(Usd::from_dollars),
         })
     }
 
-    fn line(&mut self, offset: u64) -> io::Result<Vec<u8>> {
-        let super::Target::File(target) = &self.job.target else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        if self.ledger.is_none() {
-            let path = crate::ledger::folder_of(&target.path).join(crate::ledger::LEDGER_FILE);
-            self.ledger = Some(LineAt::open(&path)?);
-        }
-        let ledger = self.ledger.as_mut().ok_or(io::ErrorKind::NotFound)?;
-        ledger.line(offset).map(<[u8]>::to_vec)
-    }
-
-    fn unreadable_ledger(&self, source: io::Error) -> Halt {
-        let path = match &self.job.target {
-            super::Target::File(target) => crate::ledger::folder_of(&target.path),
-            super::Target::Stdout => std::path::PathBuf::from("-"),
-        };
-        Halt::Ledger(crate::ledger::LedgerError::Io { action: "read", path, source })
+    fn stored(&mut self) -> Result<&mut StoredRows, LedgerError> {
+        self.known.stored.as_mut().ok_or_else(LedgerError::nothing_stored)
     }
 
     /// Remembers the input's columns, for an output that is a table.

@@ -1,40 +1,34 @@
 //! The thread that writes: outcomes to the ledger, then to the figures, then to whoever watches. It puts everything
 //! that happens into one order.
 
+use std::collections::HashMap;
 use std::io::{Stdout, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as sync_mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 
+use super::survey::RESUMED;
 use super::{Halt, RunError, Stop, Watcher};
 use crate::accounting::{Facts, Summary};
-use crate::domain::{Event, Outcome};
-use crate::ledger::{Ledger, LedgerError, OutcomeLine};
-use crate::output::{Encoder, JsonlSink, Sink as _, input_hash};
+use crate::domain::{Event, Identity, Outcome};
+use crate::ledger::{Durability, Entry, Head, Ledger, LedgerError, Unfinished};
+use crate::output::{Encoder, JsonlSink, Sink as _};
 
 /// The most messages that share a write.
 const BATCH: usize = 256;
-
-/// What is written is brought to the disk this often; a crash of the machine costs no more than this.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
-
-/// A row's place in the ledger is marked with this bit when an earlier run answered it.
-pub(super) const RESUMED: u64 = 1 << 63;
 
 /// What the other parts tell this one.
 pub(super) enum Message {
     /// A row is finished. Its permits are let go when it is written.
     Finished { slot: u64, outcome: Box<Outcome>, permits: Option<[OwnedSemaphorePermit; 2]> },
-    /// A row was answered by an earlier run.
-    Kept { slot: u64, offset: u64 },
-    /// A row was answered by an earlier run and is written anew, with its input as it is now.
-    Rewritten { slot: u64, line: Vec<u8> },
-    /// An attempt failed and its row goes again; the line says so in the ledger.
-    Attempt { line: Option<Vec<u8>>, event: Event },
+    /// A row was finished by an earlier run, in the line that begins there, and is written anew: under its name of
+    /// today, with its input as it is now.
+    Renamed { slot: u64, before: u64, line: Vec<u8> },
+    /// An attempt failed and its row goes again.
+    Attempt { attempt: Option<(Identity, Unfinished)>, event: Event },
     /// Something else happened.
     Event(Event),
     /// Nothing that counts comes after this.
@@ -56,12 +50,27 @@ pub(super) enum Target {
     Stdout(JsonlSink<Stdout>),
 }
 
+/// What earlier runs left.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// Where each row's line begins, of those that are finished.
+    pub(super) places: Vec<u64>,
+    /// Attempts for rows that are not finished.
+    pub(super) unfinished: HashMap<Identity, Unfinished>,
+}
+
 /// What the thread leaves behind.
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) target: Target,
     /// Where each selected row's line begins in the ledger; 0 for a row that is not finished.
     pub(super) places: Vec<u64>,
+    /// Where lines begin that others have taken the place of.
+    pub(super) replaced: Vec<u64>,
+    /// Attempts for rows that are not finished.
+    pub(super) unfinished: HashMap<Identity, Unfinished>,
+    /// Whether anything was written.
+    pub(super) wrote: bool,
     /// The rows that this run finished.
     pub(super) summary: Summary,
 }
@@ -69,13 +78,14 @@ pub(super) struct Recorded {
 /// Starts the thread.
 pub(super) fn start(
     target: Target,
+    before: Before,
     with_input: bool,
     watchers: Vec<Box<dyn Watcher>>,
     inbox: Receiver<Message>,
     stop: Stop,
 ) -> Result<JoinHandle<Recorded>, RunError> {
     let syncer = match &target {
-        Target::Ledger(ledger) => Some(Syncer::start(ledger)?),
+        Target::Ledger(ledger) => Syncer::start(ledger)?,
         Target::Stdout(_) => None,
     };
     let recorder = Recorder {
@@ -84,7 +94,10 @@ pub(super) fn start(
         watchers,
         stop,
         syncer,
-        places: Vec::new(),
+        places: before.places,
+        replaced: Vec::new(),
+        unfinished: before.unfinished,
+        wrote: false,
         summary: Summary::default(),
         unwritten: Vec::new(),
     };
@@ -101,6 +114,9 @@ struct Recorder {
     stop: Stop,
     syncer: Option<Syncer>,
     places: Vec<u64>,
+    replaced: Vec<u64>,
+    unfinished: HashMap<Identity, Unfinished>,
+    wrote: bool,
     summary: Summary,
     /// Lines that the disk did not take; they are tried again before anything newer.
     unwritten: Vec<u8>,
@@ -135,7 +151,14 @@ impl Recorder {
             self.stop.halt(halt);
         }
         drop(self.syncer);
-        Recorded { target: self.target, places: self.places, summary: self.summary }
+        Recorded {
+            target: self.target,
+            places: self.places,
+            replaced: self.replaced,
+            unfinished: self.unfinished,
+            wrote: self.wrote,
+            summary: self.summary,
+        }
     }
 
     /// Writes what a batch of messages brings, in one write.
@@ -148,18 +171,20 @@ impl Recorder {
                 Message::Finished { slot, outcome, .. } => {
                     let row = self.encoder.encode(outcome);
                     match &mut self.target {
-                        Target::Ledger(_) => lines.extend_from_slice(&envelope(outcome).with_row(&row)),
+                        Target::Ledger(_) => lines.extend_from_slice(&head_of(outcome).with_row(&row)),
                         Target::Stdout(sink) => sink.row(&row).map_err(Halt::Stdout)?,
                     }
                     placed.push(Placed { slot: *slot, start, resumed: false });
                 }
-                Message::Rewritten { slot, line } => {
+                Message::Renamed { slot, before, line } => {
                     lines.extend_from_slice(line);
+                    self.replaced.push(*before);
                     placed.push(Placed { slot: *slot, start, resumed: true });
                 }
-                Message::Kept { slot, offset } => self.place(*slot, offset | RESUMED),
-                Message::Attempt { line, .. } => lines.extend_from_slice(line.as_deref().unwrap_or_default()),
-                Message::Event(_) | Message::End => {}
+                Message::Attempt { attempt: Some((identity, attempt)), .. } => {
+                    lines.extend_from_slice(&Entry::Attempt(*identity, attempt.clone()).to_line());
+                }
+                Message::Attempt { attempt: None, .. } | Message::Event(_) | Message::End => {}
             }
         }
         self.append(lines, &placed)
@@ -170,6 +195,7 @@ impl Recorder {
             Target::Stdout(sink) => sink.0.flush().map_err(Halt::Stdout),
             Target::Ledger(_) if lines.is_empty() => Ok(()),
             Target::Ledger(ledger) => {
+                self.wrote = true;
                 let start = match ledger.append(&lines) {
                     Ok(start) => start,
                     Err(error) => {
@@ -203,6 +229,9 @@ impl Recorder {
             Message::Finished { outcome, permits, .. } => {
                 // The row is on its way to the disk: others may send, and be read.
                 drop(permits);
+                if let Some(identity) = &outcome.identity {
+                    self.unfinished.remove(identity);
+                }
                 let facts = Facts::of(&outcome);
                 self.summary.add(&facts);
                 let failure = facts.failure.map(|(kind, _, message)| (kind, message));
@@ -216,8 +245,14 @@ impl Recorder {
                     latency: facts.latency,
                 });
             }
-            Message::Kept { .. } | Message::Rewritten { .. } => self.show(&Event::Resumed),
-            Message::Attempt { event, .. } | Message::Event(event) => self.show(&event),
+            Message::Renamed { .. } => self.show(&Event::Resumed(1)),
+            Message::Attempt { attempt, event } => {
+                if let Some((identity, attempt)) = attempt {
+                    self.unfinished.entry(identity).or_default().add(&attempt);
+                }
+                self.show(&event);
+            }
+            Message::Event(event) => self.show(&event),
             Message::End => {}
         }
     }
@@ -229,13 +264,14 @@ impl Recorder {
     }
 }
 
-fn envelope(outcome: &Outcome) -> OutcomeLine {
-    OutcomeLine {
+fn head_of(outcome: &Outcome) -> Head {
+    Head {
         identity: outcome.identity,
-        ok: outcome.result.is_ok(),
-        input: outcome.input.as_ref().map_or(0, input_hash),
+        input: outcome.input.as_ref().map_or(0, |record| record.body.hash().short()),
+        failed: outcome.result.as_ref().err().map(|failure| failure.kind),
         statuses: outcome.spent.by_status.clone(),
         wasted: outcome.spent.wasted,
+        ..Head::default()
     }
 }
 
@@ -247,17 +283,19 @@ struct Syncer {
 }
 
 impl Syncer {
-    fn start(ledger: &Ledger) -> Result<Self, RunError> {
-        let file = ledger.handle()?;
+    /// Starts it, where the disk is to follow at its own pace.
+    fn start(ledger: &Ledger) -> Result<Option<Self>, RunError> {
+        let Durability::Every(pause) = ledger.durability() else { return Ok(None) };
+        let file = ledger.sync_handle()?;
         let dirty = Arc::new(AtomicBool::new(false));
         let (end, ended) = sync_mpsc::channel();
         let flag = dirty.clone();
         let sync = move || {
             loop {
-                let over = ended.recv_timeout(SYNC_EVERY) != Err(sync_mpsc::RecvTimeoutError::Timeout);
+                let over = ended.recv_timeout(pause) != Err(sync_mpsc::RecvTimeoutError::Timeout);
                 if flag.swap(false, Ordering::Relaxed) {
                     // A disk that fails here fails the next write too, which is where it is said.
-                    let _ = file.sync_data();
+                    let _ = file.sync();
                 }
                 if over {
                     return;
@@ -265,7 +303,7 @@ impl Syncer {
             }
         };
         let thread = std::thread::Builder::new().name("sync".into()).spawn(sync).map_err(RunError::Thread)?;
-        Ok(Self { dirty, end: Some(end), thread: Some(thread) })
+        Ok(Some(Self { dirty, end: Some(end), thread: Some(thread) }))
     }
 }
 

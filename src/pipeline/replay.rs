@@ -1,12 +1,16 @@
 //! The figures of an output, from what is on disk: the ledger beside it, or the output alone.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::accounting::{Facts, RunFigures, Summary};
-use crate::domain::{FailureKind, RowId, StatusCounts, Tokens, Usage, Usd};
-use crate::ledger::{Entry, EntryKind, LEDGER_FILE, Lines, OutcomeLine, folder_of, row_of};
+use crate::accounting::{Facts, Summary};
+use crate::domain::{FailureKind, Identity, RowId, StatusCounts, Tokens, Usage, Usd};
+use crate::ledger::{
+    EndOfRun, Entry, Head, LEDGER_FILE, LedgerError, Lines, OutputMark, Span, StoredRows, Unfinished,
+    folder_of,
+};
 use crate::output::StoredRow;
 
 /// Why an output cannot be reported on.
@@ -21,6 +25,9 @@ pub enum ReplayError {
         /// What the system said.
         source: io::Error,
     },
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(LedgerError),
     /// A line is no row of an output.
     #[error("{}:{line}: not a row of an output: {message}", .path.display())]
     NotARow {
@@ -33,13 +40,11 @@ pub enum ReplayError {
     },
 }
 
-/// The facts about a row, from its line in the ledger.
-pub(super) fn facts_of(line: &[u8], resumed: bool) -> Option<Facts> {
-    let outcome = OutcomeLine::of(&Entry::parse(line)?);
-    let stored = StoredRow::parse(row_of(line)?).ok()?;
-    let mut facts = facts(stored, resumed);
-    facts.statuses = outcome.statuses;
-    facts.wasted = outcome.wasted;
+/// The facts about a row, from what the ledger knows of it and the row itself.
+pub(super) fn facts_of(head: &Head, row: &[u8]) -> Option<Facts> {
+    let mut facts = facts(StoredRow::parse(row).ok()?, head.resumed);
+    facts.statuses = head.statuses.clone();
+    facts.wasted = head.wasted;
     Some(facts)
 }
 
@@ -79,53 +84,92 @@ pub fn replay(outputs: &[PathBuf]) -> Result<Summary, ReplayError> {
 }
 
 fn replay_one(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
-    let io_error = |path: &Path, source| ReplayError::Io { path: path.to_owned(), source };
     let ledger = folder_of(output).join(LEDGER_FILE);
-    let known = if ledger.exists() {
-        Known::read(&ledger).map_err(|source| io_error(&ledger, source))?
-    } else {
-        Known::default()
-    };
-    if !output.exists() && ledger.exists() {
-        known.rows_of_a_broken_run(&ledger, summary).map_err(|source| io_error(&ledger, source))?;
-    } else if output.extension().is_some_and(|extension| extension == "csv") {
+    let overview = if ledger.exists() { Overview::read(&ledger)? } else { Overview::default() };
+    let is_table = output.extension().is_some_and(|extension| extension == "csv");
+    let length = output.metadata().map(|output| output.len()).ok();
+    if overview.is_clean && length == overview.mark.map(|mark| mark.len) {
+        read_lines(output, Some(&ledger), &overview, summary)?;
+    } else if overview.outcomes > 0 && (length.is_none() || overview.stored == 0 || overview.has_news) {
+        overview.fold(&ledger, output, summary)?;
+    } else if is_table {
         read_table(output, summary)?;
     } else {
-        read_lines(output, &known, summary)?;
+        read_lines(output, None, &overview, summary)?;
     }
-    summary.run.wall += known.run.wall;
-    summary.run.answered += known.run.answered;
-    summary.run.completion_tokens += known.run.completion_tokens;
+    for unfinished in overview.unfinished.values() {
+        summary.add_unfinished(&unfinished.statuses, unfinished.usage);
+    }
+    if let Some(end) = overview.end {
+        summary.run.wall += Duration::from_millis(end.wall_ms);
+        summary.run.answered += end.answered;
+        summary.run.completion_tokens += end.completion_tokens;
+    }
     Ok(())
 }
 
-fn read_lines(output: &Path, known: &Known, summary: &mut Summary) -> Result<(), ReplayError> {
-    let io_error = |source| ReplayError::Io { path: output.to_owned(), source };
-    let mut reader = BufReader::with_capacity(256 * 1024, std::fs::File::open(output).map_err(io_error)?);
-    let (mut line, mut number) = (Vec::new(), 0);
-    while reader.read_until(b'\n', &mut line).map_err(io_error)? > 0 {
+/// Reads an output and, line by line beside it, the ledger that says what it lacks.
+fn read_lines(
+    output: &Path,
+    ledger: Option<&Path>,
+    overview: &Overview,
+    summary: &mut Summary,
+) -> Result<(), ReplayError> {
+    let mut heads = ledger.map(|ledger| Heads::open(ledger, overview.last_run)).transpose()?;
+    let mut reader =
+        BufReader::with_capacity(256 * 1024, std::fs::File::open(output).map_err(io_error(output))?);
+    let (mut line, mut number, mut at) = (Vec::new(), 0, 0);
+    while reader.read_until(b'\n', &mut line).map_err(io_error(output))? > 0 {
         number += 1;
         let stored = StoredRow::parse(&line).map_err(|error| ReplayError::NotARow {
             path: output.to_owned(),
             line: number,
             message: error.to_string(),
         })?;
-        let extra = known.rows.get(&row_name(&stored));
+        let head = heads.as_mut().map_or(Ok(None), |heads| heads.at(at))?;
         let mut facts = facts(stored, false);
-        if let Some(extra) = extra {
-            facts.statuses = extra.statuses.clone();
-            facts.wasted = extra.wasted;
-            facts.resumed = extra.resumed;
+        if let Some(head) = head {
+            facts.statuses = head.statuses;
+            facts.wasted = head.wasted;
+            facts.resumed = head.resumed;
         }
         summary.add(&facts);
+        at += line.len() as u64;
         line.clear();
     }
     Ok(())
 }
 
+/// What the ledger says of the rows of an output, in its order.
+struct Heads {
+    lines: Lines,
+    path: PathBuf,
+    last_run: u64,
+    next: Option<(Head, Span)>,
+}
+
+impl Heads {
+    fn open(ledger: &Path, last_run: u64) -> Result<Self, ReplayError> {
+        let lines = Lines::open(ledger).map_err(io_error(ledger))?;
+        Ok(Self { lines, path: ledger.to_owned(), last_run, next: None })
+    }
+
+    /// What it says of the row that begins there; nothing of those that could not become requests.
+    fn at(&mut self, at: u64) -> Result<Option<Head>, ReplayError> {
+        while self.next.is_none() {
+            let Some((offset, line)) = self.lines.next_line().map_err(io_error(&self.path))? else { break };
+            if let Ok(Entry::Stored(mut head, span)) = Entry::parse(line) {
+                head.resumed |= offset < self.last_run;
+                self.next = Some((head, span));
+            }
+        }
+        Ok(self.next.take_if(|(_, span)| span.at == at).map(|(head, _)| head))
+    }
+}
+
 /// A table holds less than the rows did; what it has is reported.
 fn read_table(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
-    let io_error = |error: csv::Error| ReplayError::Io { path: output.to_owned(), source: error.into() };
+    let io_error = |error: csv::Error| io_error(output)(error.into());
     let mut reader = csv::Reader::from_path(output).map_err(io_error)?;
     let header = reader.headers().map_err(io_error)?.clone();
     // Ours are the last columns of their names, or of their names with the prefix.
@@ -187,75 +231,100 @@ fn read_table(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
     Ok(())
 }
 
-/// What the ledger knows and the output lacks.
+/// What a ledger holds, as a whole.
 #[derive(Default)]
-struct Known {
-    rows: std::collections::HashMap<RowName, Extra>,
-    run: RunFigures,
+struct Overview {
+    /// Where the last run begins.
+    last_run: u64,
+    /// Rows whose outcomes it knows, and how many of them only the output holds.
+    outcomes: u64,
+    stored: u64,
+    /// Whether rows were finished since the output was written.
+    has_news: bool,
+    /// Whether the output is all that there is.
+    is_clean: bool,
+    mark: Option<OutputMark>,
+    gone: Vec<u64>,
+    unfinished: HashMap<Identity, Unfinished>,
+    end: Option<EndOfRun>,
 }
 
-/// A row's name on both sides: its id and what it cost tell it apart well enough to find its statuses again.
-type RowName = (String, u64, u64);
+impl Overview {
+    fn read(ledger: &Path) -> Result<Self, ReplayError> {
+        let mut lines = Lines::open(ledger).map_err(io_error(ledger))?;
+        let mut overview = Self::default();
+        while let Some((offset, line)) = lines.next_line().map_err(io_error(ledger))? {
+            if let Ok(entry) = Entry::parse(line) {
+                overview.take(offset, entry);
+            }
+        }
+        overview.is_clean = overview.stored > 0 && !overview.has_news;
+        Ok(overview)
+    }
 
-struct Extra {
-    statuses: StatusCounts,
-    wasted: Tokens,
-    resumed: bool,
-    offset: u64,
-    run: u64,
-}
+    fn take(&mut self, offset: u64, entry: Entry) {
+        match entry {
+            Entry::Run(_) => self.last_run = offset,
+            Entry::Outcome(head) => {
+                self.outcomes += 1;
+                self.has_news |= !head.orphan;
+                self.finished(&head);
+            }
+            Entry::Stored(head, _) => {
+                self.outcomes += 1;
+                self.stored += 1;
+                self.finished(&head);
+            }
+            Entry::Attempt(identity, attempt) => self.unfinished.entry(identity).or_default().add(&attempt),
+            Entry::Gone(places) => self.gone = places,
+            Entry::Output(mark) => {
+                self.mark = Some(mark);
+                self.has_news = false;
+            }
+            Entry::End(end) => self.end = Some(end),
+            Entry::Ledger { .. } | Entry::Unknown => {}
+        }
+    }
 
-fn row_name(stored: &StoredRow<'_>) -> RowName {
-    (stored.id.to_string(), stored.attempts, stored.latency_ms.unwrap_or(0.0).to_bits())
-}
+    fn finished(&mut self, head: &Head) {
+        if let Some(identity) = &head.identity {
+            self.unfinished.remove(identity);
+        }
+    }
 
-impl Known {
-    fn read(ledger: &Path) -> io::Result<Self> {
-        let mut lines = Lines::open(ledger)?;
-        let mut known = Self::default();
-        let mut run = 0;
-        while let Some((offset, line)) = lines.next_line()? {
-            let Some(entry) = Entry::parse(line) else { continue };
-            match entry.t {
-                EntryKind::Run => run += 1,
-                EntryKind::End => {
-                    known.run = RunFigures {
-                        wall: Duration::from_millis(entry.wall_ms.unwrap_or(0)),
-                        answered: entry.answered.unwrap_or(0),
-                        completion_tokens: entry.completion_tokens.unwrap_or(0),
-                    };
+    /// The last outcome of each row, in the order in which they stand: of a run that was killed, and of an output that
+    /// says less than the ledger does.
+    fn fold(&self, ledger: &Path, output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
+        let stored_error = |error: LedgerError| ReplayError::Ledger(error);
+        let mut places = Vec::new();
+        let mut lines = Lines::open(ledger).map_err(io_error(ledger))?;
+        while let Some((offset, line)) = lines.next_line().map_err(io_error(ledger))? {
+            let Ok(Entry::Outcome(head) | Entry::Stored(head, _)) = Entry::parse(line) else { continue };
+            match head.identity {
+                Some(identity) if !head.orphan && self.gone.binary_search(&offset).is_err() => {
+                    places.push((Some(identity.source), offset));
                 }
-                EntryKind::Outcome => {
-                    let Some(stored) = row_of(line).and_then(|row| StoredRow::parse(row).ok()) else {
-                        continue;
-                    };
-                    let outcome = OutcomeLine::of(&entry);
-                    let extra = Extra {
-                        statuses: outcome.statuses,
-                        wasted: outcome.wasted,
-                        resumed: false,
-                        offset,
-                        run,
-                    };
-                    known.rows.insert(row_name(&stored), extra);
-                }
+                // A row that could not become a request is judged by every run: the last one counts.
+                None if offset > self.last_run => places.push((None, offset)),
                 _ => {}
             }
         }
-        known.rows.values_mut().for_each(|extra| extra.resumed = extra.run < run);
-        Ok(known)
-    }
-
-    /// A run that was killed has left no output yet, but its rows are in the ledger.
-    fn rows_of_a_broken_run(&self, ledger: &Path, summary: &mut Summary) -> io::Result<()> {
-        let mut places: Vec<&Extra> = self.rows.values().collect();
-        places.sort_unstable_by_key(|extra| extra.offset);
-        let mut lines = crate::ledger::LineAt::open(ledger)?;
-        for extra in places {
-            if let Some(facts) = facts_of(lines.line(extra.offset)?, extra.resumed) {
+        places.sort_unstable_by_key(|(source, offset)| (*source, std::cmp::Reverse(*offset)));
+        places.dedup_by(|later, earlier| later.0.is_some() && later.0 == earlier.0);
+        places.sort_unstable_by_key(|(_, offset)| *offset);
+        let mut rows = StoredRows::open(ledger, output).map_err(stored_error)?;
+        for (_, offset) in places {
+            let (mut head, row) = rows.row(offset).map_err(stored_error)?;
+            head.resumed |= offset < self.last_run;
+            if let Some(facts) = facts_of(&head, row) {
                 summary.add(&facts);
             }
         }
         Ok(())
     }
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> ReplayError {
+    let path = path.to_owned();
+    move |source| ReplayError::Io { path: path.clone(), source }
 }

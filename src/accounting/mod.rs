@@ -4,6 +4,6 @@ mod facts;
 mod latency;
 mod summary;
 
-pub use facts::Facts;
+pub use facts::{Facts, FailedRow};
 pub use latency::Latencies;
 pub use summary::{ErrorGroup, ModelTotals, RunFigures, Summary};

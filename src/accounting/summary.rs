@@ -80,17 +80,17 @@ pub struct Summary {
 
 impl Summary {
     /// Counts a row.
-    pub fn add(&mut self, facts: &Facts) {
+    pub fn add(&mut self, facts: &Facts<'_>) {
         self.rows += 1;
         self.resumed += u64::from(facts.resumed);
         match &facts.failure {
             None => self.ok += 1,
-            Some((kind, status, message)) => {
+            Some(row) => {
                 self.failed += 1;
-                let group = self.errors.entry((*kind, *status)).or_insert_with(|| ErrorGroup {
+                let group = self.errors.entry((row.kind, row.status)).or_insert_with(|| ErrorGroup {
                     count: 0,
-                    example_id: facts.id.clone(),
-                    example_message: message.clone(),
+                    example_id: row.id.clone().into_owned(),
+                    example_message: row.message.clone().into_owned(),
                 });
                 group.count += 1;
             }
@@ -120,7 +120,7 @@ impl Summary {
         self.wasted += usage.total();
     }
 
-    fn add_usage(&mut self, facts: &Facts) {
+    fn add_usage(&mut self, facts: &Facts<'_>) {
         self.usage += facts.usage;
         self.wasted += if facts.failure.is_some() { facts.usage.total() } else { facts.wasted };
         self.rows_without_usage += u64::from(facts.failure.is_none() && facts.usage.is_unknown());
@@ -132,8 +132,11 @@ impl Summary {
         };
         add_cost(&mut self.cost);
         if facts.attempts > 0 || facts.failure.is_none() {
-            let name = facts.model.clone().unwrap_or_else(|| "unknown".to_owned());
-            let model = self.by_model.entry(name).or_default();
+            let name = facts.model.as_deref().unwrap_or("unknown");
+            if !self.by_model.contains_key(name) {
+                self.by_model.insert(name.to_owned(), ModelTotals::default());
+            }
+            let Some(model) = self.by_model.get_mut(name) else { return };
             model.rows += 1;
             model.usage += facts.usage;
             add_cost(&mut model.cost);
@@ -160,18 +163,26 @@ fn per_second(count: u64, wall: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::borrow::Cow;
 
-    fn facts(failed: bool, tokens: u64) -> Facts {
+    use super::*;
+    use crate::accounting::FailedRow;
+
+    fn facts(failed: bool, tokens: u64) -> Facts<'static> {
+        let failure = || FailedRow {
+            id: Cow::Owned(RowId::Text("a".into())),
+            kind: FailureKind::Server,
+            status: Some(500),
+            message: "broken".into(),
+        };
         Facts {
-            id: RowId::Text("a".into()),
-            failure: failed.then(|| (FailureKind::Server, Some(500), "broken".into())),
+            failure: failed.then(failure),
             model: Some("m".into()),
             usage: Usage { total_tokens: Some(Tokens(tokens)), ..Usage::default() },
             wasted: Tokens(2),
             cost: None,
             attempts: 3,
-            statuses: StatusCounts([(200, 1), (0, 2)].into()),
+            statuses: Cow::Owned(StatusCounts([(200, 1), (0, 2)].into())),
             latency: Some(Duration::from_millis(10)),
             cached: false,
             resumed: false,

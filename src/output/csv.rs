@@ -65,7 +65,7 @@ impl<W: Write> Sink for CsvSink<W> {
         let stored = StoredRow::parse(row)?;
         let mut cells = input_cells(stored.input, &self.columns);
         if self.columns.is_empty() {
-            cells.push(stored.id.to_string());
+            cells.push(stored.id().to_string());
         }
         let number =
             |tokens: Option<crate::domain::Tokens>| tokens.map_or_else(String::new, |n| n.to_string());
@@ -73,8 +73,8 @@ impl<W: Write> Sink for CsvSink<W> {
         cells.extend([
             text(stored.outputs.or(stored.output)),
             stored.status.into_owned(),
-            stored.finish_reason.unwrap_or_default(),
-            stored.model.unwrap_or_default(),
+            stored.finish_reason.map_or_else(String::new, |text| text.0.into_owned()),
+            stored.model.map_or_else(String::new, |text| text.0.into_owned()),
             number(stored.usage.prompt_tokens),
             number(stored.usage.completion_tokens),
             number(stored.usage.total_tokens),

@@ -6,7 +6,7 @@ mod row;
 use std::io::{self, Write};
 
 pub use self::csv::{CsvSink, own_columns};
-pub use row::{Encoder, StoredError, StoredRow, input_json};
+pub use row::{Encoder, StoredError, StoredRow, Text, input_json};
 
 /// The formats of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

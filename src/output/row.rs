@@ -125,8 +125,9 @@ fn table_json(row: &TableRow) -> String {
 /// A row read back. What an older or later version left out is as if the server had not given it.
 #[derive(Debug, Deserialize)]
 pub struct StoredRow<'a> {
-    /// The row's id.
-    pub id: RowId,
+    /// The row's id, as JSON.
+    #[serde(borrow)]
+    pub id: &'a RawValue,
     /// The row's place in the input, from 0.
     #[serde(default)]
     pub index: u64,
@@ -140,11 +141,11 @@ pub struct StoredRow<'a> {
     #[serde(default, borrow)]
     pub outputs: Option<&'a RawValue>,
     /// Why the answer ended.
-    #[serde(default)]
-    pub finish_reason: Option<String>,
+    #[serde(default, borrow)]
+    pub finish_reason: Option<Text<'a>>,
     /// The model.
-    #[serde(default)]
-    pub model: Option<String>,
+    #[serde(default, borrow)]
+    pub model: Option<Text<'a>>,
     /// What the row consumed.
     #[serde(default)]
     pub usage: Usage,
@@ -168,6 +169,10 @@ pub struct StoredRow<'a> {
     pub input: Option<&'a RawValue>,
 }
 
+/// A text, not copied where it needs no unescaping.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
 /// A failure read back; kinds of later versions are read as a server's.
 #[derive(Debug, Deserialize)]
 pub struct StoredError {
@@ -188,5 +193,11 @@ impl<'a> StoredRow<'a> {
     /// The text is no row of an output.
     pub fn parse(row: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(row)
+    }
+
+    /// The row's id.
+    #[must_use]
+    pub fn id(&self) -> RowId {
+        serde_json::from_str(self.id.get()).unwrap_or_else(|_| RowId::Text(self.id.get().to_owned()))
     }
 }

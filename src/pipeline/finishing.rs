@@ -123,8 +123,9 @@ impl Finishing<'_> {
     /// Counts the rows of an output that stays as it is.
     fn count(&self, stored: &mut StoredRows, summary: &mut Summary) -> Result<(), LedgerError> {
         for place in self.places {
-            let (head, row) = stored.row(place & !RESUMED)?;
-            if let Some(facts) = facts_of(&Head { resumed: true, ..head }, row) {
+            let (mut head, row) = stored.row(place & !RESUMED)?;
+            head.resumed = true;
+            if let Some(facts) = facts_of(&head, row) {
                 summary.add(&facts);
             }
         }

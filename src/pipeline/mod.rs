@@ -377,7 +377,10 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
         return Err(RunError::InputChanged(file));
     }
     ledger.write_settings(&serde_json::to_vec_pretty(&target.settings).unwrap_or_default())?;
+    // A table's columns are found by reading its rows.
+    let all_kept = survey.places.iter().all(|place| *place != 0) && target.format == OutputFormat::Jsonl;
     let known = reading::Known {
+        all_kept: survey.rows.filter(|_| resumes && all_kept),
         kept: reading::Known::bits(&survey.places),
         marked: std::mem::take(&mut survey.marked),
         unfinished: earlier.into_unfinished(),

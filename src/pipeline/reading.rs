@@ -40,6 +40,8 @@ pub(super) struct Read {
 /// What is known of the rows before they are read.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// How many rows there are, if all are finished and there is nothing to read them for.
+    pub(super) all_kept: Option<u64>,
     /// Which rows are finished, a bit each.
     pub(super) kept: Vec<u64>,
     /// What else is known of rows, in their order.
@@ -141,6 +143,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read_all(&mut self, stop: &Stop) -> Result<(), Halt> {
+        if let Some(rows) = self.known.all_kept {
+            self.read().rows = Some(rows);
+            return Ok(());
+        }
         let mut rows = 0;
         for (slot, row) in selected(self.job.inputs.rows(), self.job.selection) {
             if stop.is_halted() {

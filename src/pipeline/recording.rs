@@ -232,18 +232,12 @@ impl Recorder {
                 if let Some(identity) = &outcome.identity {
                     self.unfinished.remove(identity);
                 }
-                let facts = Facts::of(&outcome);
-                self.summary.add(&facts);
-                let failure = facts.failure.map(|(kind, _, message)| (kind, message));
+                self.summary.add(&Facts::of(&outcome));
+                let Outcome { id, location, result, spent, latency, .. } = *outcome;
+                let failure = result.err().map(|failure| (failure.kind, failure.message));
                 self.stop.count(failure.as_ref().map(|(kind, message)| (*kind, message.as_str())));
-                self.show(&Event::Finished {
-                    id: facts.id,
-                    location: outcome.location,
-                    failure,
-                    usage: facts.usage,
-                    attempts: facts.attempts,
-                    latency: facts.latency,
-                });
+                let (usage, attempts) = (spent.usage, spent.attempts);
+                self.show(&Event::Finished { id, location, failure, usage, attempts, latency });
             }
             Message::Renamed { .. } => self.show(&Event::Resumed(1)),
             Message::Attempt { attempt, event } => {

@@ -1,11 +1,12 @@
 //! The figures of an output, from what is on disk: the ledger beside it, or the output alone.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::accounting::{Facts, Summary};
+use crate::accounting::{Facts, FailedRow, Summary};
 use crate::domain::{FailureKind, Identity, RowId, StatusCounts, Tokens, Usage, Usd};
 use crate::ledger::{
     EndOfRun, Entry, Head, LEDGER_FILE, LedgerError, Lines, OutputMark, Span, StoredRows, Unfinished,
@@ -41,30 +42,35 @@ pub enum ReplayError {
 }
 
 /// The facts about a row, from what the ledger knows of it and the row itself.
-pub(super) fn facts_of(head: &Head, row: &[u8]) -> Option<Facts> {
+pub(super) fn facts_of<'a>(head: &'a Head, row: &'a [u8]) -> Option<Facts<'a>> {
     let mut facts = facts(StoredRow::parse(row).ok()?, head.resumed);
-    facts.statuses = head.statuses.clone();
+    facts.statuses = Cow::Borrowed(&head.statuses);
     facts.wasted = head.wasted;
     Some(facts)
 }
 
 /// The facts about a row of an output. What only the ledger knows is derived as far as it can be: the status of the
 /// last request.
-fn facts(stored: StoredRow<'_>, resumed: bool) -> Facts {
+fn facts(stored: StoredRow<'_>, resumed: bool) -> Facts<'_> {
+    let id = stored.error.is_some().then(|| Cow::Owned(stored.id()));
     let status = match (&stored.error, stored.attempts) {
         (_, 0) => None,
         (None, _) => Some(200),
         (Some(error), _) => Some(error.status.unwrap_or(0)),
     };
     Facts {
-        id: stored.id,
-        failure: stored.error.map(|error| (error.kind, error.status, error.message)),
-        model: stored.model,
+        failure: stored.error.zip(id).map(|(error, id)| FailedRow {
+            id,
+            kind: error.kind,
+            status: error.status,
+            message: error.message.into(),
+        }),
+        model: stored.model.map(|model| model.0),
         usage: stored.usage,
         wasted: Tokens(0),
         cost: stored.cost_usd.and_then(Usd::from_dollars),
         attempts: stored.attempts,
-        statuses: StatusCounts(status.map(|status| (status, 1)).into_iter().collect()),
+        statuses: Cow::Owned(StatusCounts(status.map(|status| (status, 1)).into_iter().collect())),
         latency: stored.latency_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()),
         cached: stored.cached,
         resumed,
@@ -129,7 +135,7 @@ fn read_lines(
         let head = heads.as_mut().map_or(Ok(None), |heads| heads.at(at))?;
         let mut facts = facts(stored, false);
         if let Some(head) = head {
-            facts.statuses = head.statuses;
+            facts.statuses = Cow::Owned(head.statuses);
             facts.wasted = head.wasted;
             facts.resumed = head.resumed;
         }
@@ -203,14 +209,14 @@ fn read_table(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
         let failure = (cell(0) != Some("ok")).then(|| {
             let (kind, message) = cell(8).unwrap_or_default().split_once(": ").unwrap_or_default();
             let kind = serde_json::from_value(kind.into()).unwrap_or(FailureKind::BadResponse);
-            (kind, None, message.to_owned())
+            let id = cell(9).map_or_else(|| number.to_string(), str::to_owned);
+            FailedRow { id: Cow::Owned(RowId::Text(id)), kind, status: None, message: message.into() }
         });
         let attempts = cell(6).and_then(|cell| cell.parse().ok()).unwrap_or(0);
         let status = (attempts > 0 && failure.is_none()).then_some((200, 1));
         summary.add(&Facts {
-            id: RowId::Text(cell(9).map_or_else(|| number.to_string(), str::to_owned)),
             failure,
-            model: cell(1).map(str::to_owned),
+            model: cell(1).map(Cow::Borrowed),
             usage: Usage {
                 prompt_tokens: tokens(2),
                 completion_tokens: tokens(3),
@@ -220,7 +226,7 @@ fn read_table(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
             wasted: Tokens(0),
             cost: cell(5).and_then(|cell| cell.parse().ok()).and_then(Usd::from_dollars),
             attempts,
-            statuses: StatusCounts(status.into_iter().collect()),
+            statuses: Cow::Owned(StatusCounts(status.into_iter().collect())),
             latency: cell(7)
                 .and_then(|cell| cell.parse::<f64>().ok())
                 .and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()),

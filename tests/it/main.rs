@@ -9,6 +9,7 @@ mod wire;
 
 mod architecture;
 mod bad_input;
+mod continuing;
 mod help;
 mod main_job;
 mod models;

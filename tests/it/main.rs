@@ -10,6 +10,7 @@ mod wire;
 mod architecture;
 mod bad_input;
 mod continuing;
+mod crashes;
 mod help;
 mod main_job;
 mod models;

@@ -59,6 +59,9 @@ pub(super) struct Message<'a> {
 
 impl<'a> Body<'a> {
     pub(super) fn parse(body: &'a [u8], status: u16) -> Result<Self, AttemptFailure> {
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(no_answer(status, "the answer is a list instead of an object", Usage::default()));
+        }
         let parsed: Result<Self, _> = serde_json::from_slice(body);
         let body = parsed.map_err(|error| {
             let what = if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
@@ -96,8 +99,11 @@ pub(super) fn error_in_good_status(error: &RawValue, status: u16, usage: Raw<'_>
     failure
 }
 
-/// Reads a whole answer.
-pub(super) fn read(bytes: &[u8], status: u16, keep_response: bool) -> Result<Answer, AttemptFailure> {
+/// Reads a whole answer, the body of a response under a good status, and keeps that body where it is asked for.
+///
+/// # Errors
+/// The body is no answer: it is broken, cut short, an error, or withheld.
+pub fn read(bytes: &[u8], status: u16, keep_response: bool) -> Result<Answer, AttemptFailure> {
     let body = Body::parse(bytes, status)?;
     let usage = usage_of(body.usage);
     let mut choices = body.choices.unwrap_or_default();
@@ -121,8 +127,8 @@ pub(super) fn read(bytes: &[u8], status: u16, keep_response: bool) -> Result<Ans
     };
     check(&completion, status, usage)?;
     if keep_response {
-        completion.response =
-            std::str::from_utf8(bytes).ok().and_then(|text| RawValue::from_string(on_one_line(text)).ok());
+        let text = String::from_utf8_lossy(bytes);
+        completion.response = RawValue::from_string(on_one_line(&text)).ok();
     }
     Ok(Answer { completion, usage, model: owned(body.model) })
 }
@@ -155,9 +161,9 @@ pub(super) fn usage_of(usage: Raw<'_>) -> Usage {
         #[serde(borrow)]
         total_tokens: Raw<'a>,
         #[serde(borrow)]
-        prompt_tokens_details: Option<Details<'a>>,
+        prompt_tokens_details: Raw<'a>,
         #[serde(borrow)]
-        completion_tokens_details: Option<Details<'a>>,
+        completion_tokens_details: Raw<'a>,
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -169,10 +175,10 @@ pub(super) fn usage_of(usage: Raw<'_>) -> Usage {
         #[serde(borrow)]
         reasoning_tokens: Raw<'a>,
     }
-    let wire: Wire<'_> = usage.and_then(|usage| serde_json::from_str(usage.get()).ok()).unwrap_or_default();
+    let wire: Wire<'_> = object(usage).unwrap_or_default();
     let count = |raw: Raw<'_>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).map(Tokens);
-    let prompt = wire.prompt_tokens_details.unwrap_or_default();
-    let completion = wire.completion_tokens_details.unwrap_or_default();
+    let prompt: Details<'_> = object(wire.prompt_tokens_details).unwrap_or_default();
+    let completion: Details<'_> = object(wire.completion_tokens_details).unwrap_or_default();
     Usage {
         prompt_tokens: count(wire.prompt_tokens),
         completion_tokens: count(wire.completion_tokens),
@@ -183,26 +189,32 @@ pub(super) fn usage_of(usage: Raw<'_>) -> Usage {
     }
 }
 
+/// The members of an object that are known here. An array is none, though `serde` would take it for one.
+fn object<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
+    raw.filter(|raw| raw.get().starts_with('{')).and_then(|raw| serde_json::from_str(raw.get()).ok())
+}
+
 fn output(choice: &Choice<'_>) -> Option<String> {
     match (&choice.message, choice.text) {
-        (Some(message), _) => content(message.content),
+        (Some(message), _) => content(message.content).map(Cow::into_owned),
         (None, text) => owned(text),
     }
 }
 
 /// A message's content: a string, or (Mistral, some gateways) a list of parts of which the texts count.
-fn content(raw: Raw<'_>) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Part {
-        #[serde(default)]
-        text: Option<String>,
+pub(super) fn content(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Part<'a> {
+        #[serde(borrow)]
+        text: Raw<'a>,
     }
-    let raw = raw?;
-    if raw.get().starts_with('[') {
-        let parts: Vec<Part> = serde_json::from_str(raw.get()).ok()?;
-        return Some(parts.into_iter().filter_map(|part| part.text).collect());
+    if raw?.get().starts_with('[') {
+        let parts: Vec<&RawValue> = serde_json::from_str(raw?.get()).ok()?;
+        let text_of = |part| text(object::<Part<'_>>(Some(part))?.text);
+        return Some(Cow::Owned(parts.into_iter().filter_map(text_of).collect()));
     }
-    owned(Some(raw))
+    text(raw)
 }
 
 fn logprobs(choices: &[Choice<'_>]) -> Option<Box<RawValue>> {
@@ -211,7 +223,10 @@ fn logprobs(choices: &[Choice<'_>]) -> Option<Box<RawValue>> {
     match given.as_slice() {
         [] => None,
         [one] => kept(Some(one)),
-        all => serde_json::value::to_raw_value(all).ok(),
+        all => {
+            let all: Vec<&str> = all.iter().map(|raw| raw.get()).collect();
+            RawValue::from_string(on_one_line(&format!("[{}]", all.join(",")))).ok()
+        }
     }
 }
 
@@ -307,6 +322,11 @@ mod tests {
             r#"{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"text":"b"}]},"finish_reason":"stop"}]}"#,
         );
         assert_eq!(parts.completion.outputs, [Some("ab".to_owned())]);
+        let broken_part = answer(
+            r#"{"choices":[{"message":{"content":["?",{"text":7},{"text":"x\ud83d"},{"text":"y"}]},"finish_reason":"stop"}]}"#,
+        );
+        let text = broken_part.completion.outputs[0].as_ref().unwrap();
+        assert!(text.starts_with('x') && text.ends_with('y'), "{text}");
         let swapped = answer(
             r#"{"choices":[{"index":1,"text":"b","finish_reason":"stop"},{"index":0,"text":"a","finish_reason":"stop"}]}"#,
         );
@@ -319,12 +339,34 @@ mod tests {
     }
 
     #[test]
+    fn log_probabilities_of_several_indented_choices_are_on_one_line() {
+        let choice = "{\"text\":\"x\",\"finish_reason\":\"stop\",\"logprobs\":{\n \"tokens\":[]\n}}";
+        let logprobs = answer(&format!("{{\"choices\":[{choice},\n{choice}]}}")).completion.logprobs.unwrap();
+        assert_eq!(logprobs.get(), r#"[{ "tokens":[]},{ "tokens":[]}]"#);
+    }
+
+    #[test]
+    fn a_usage_of_another_shape_is_unknown_and_costs_no_more_than_itself() {
+        let with = |usage: &str| {
+            answer(&format!(r#"{{"choices":[{{"text":"x","finish_reason":"stop"}}],"usage":{usage}}}"#)).usage
+        };
+        for usage in ["[5,7,12]", "\"many\"", "7", "{}"] {
+            assert!(with(usage).is_unknown(), "{usage}");
+        }
+        for details in ["[4]", "4", "null"] {
+            let usage = with(&format!(r#"{{"prompt_tokens":5,"prompt_tokens_details":{details}}}"#));
+            assert_eq!((usage.prompt_tokens, usage.cached_tokens), (Some(Tokens(5)), None), "{details}");
+        }
+    }
+
+    #[test]
     fn what_is_no_answer_is_never_taken_for_one() {
         for body in [
             "",
             "<html>busy</html>",
             r#"{"choices":[{"message":{"content":"cut"#,
             r#"{"choices":[]}"#,
+            r#"["m",[{"text":"x","finish_reason":"stop"}]]"#,
             r#"{"choices":[{"message":{"content":"x"},"finish_reason":null}]}"#,
             r#"{"choices":[{"message":{"content":"x"},"finish_reason":"error"}]}"#,
             r#"{"error":{"message":"upstream"}}"#,

@@ -4,22 +4,25 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
+/// A server that asks for longer means never; what is added to a wait and to the clock must not overflow.
+const LONGEST_WAIT: Duration = Duration::from_hours(366 * 24);
+
 /// How long the server asks to wait: `retry-after-ms` (milliseconds) before `Retry-After` (seconds or an HTTP date,
 /// RFC 9110 section 10.2.3). What cannot be read is as if it were not there.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let milliseconds = text(headers, "retry-after-ms").and_then(|value| value.parse::<f64>().ok());
-    if let Some(milliseconds) = milliseconds {
-        return seconds(milliseconds / 1000.0);
-    }
-    let value = text(headers, "retry-after")?;
-    match value.parse::<f64>() {
-        Ok(number) => seconds(number),
-        Err(_) => {
-            let date = httpdate::parse_http_date(value).ok()?;
-            Some(date.duration_since(now).unwrap_or_default())
+    let milliseconds = || seconds(text(headers, "retry-after-ms")?.parse::<f64>().ok()? / 1000.0);
+    let seconds_or_date = || {
+        let value = text(headers, "retry-after")?;
+        match value.parse::<f64>() {
+            Ok(number) => seconds(number),
+            Err(_) => {
+                let date = httpdate::parse_http_date(value).ok()?;
+                Some(date.duration_since(now).unwrap_or_default())
+            }
         }
-    }
+    };
+    milliseconds().or_else(seconds_or_date).map(|wait| wait.min(LONGEST_WAIT))
 }
 
 /// How long until a limit that is used up comes back, by `x-ratelimit-remaining-*` and `x-ratelimit-reset-*`; `None`
@@ -34,6 +37,7 @@ pub fn exhausted(headers: &HeaderMap) -> Option<Duration> {
         })
         .filter_map(|kind| reset(text(headers, &format!("x-ratelimit-reset-{kind}"))?))
         .max()
+        .map(|wait| wait.min(LONGEST_WAIT))
 }
 
 /// A reset as the providers write it: a Go duration (`6m0s`, `120ms`), or seconds (Azure, also 0 and -1).
@@ -73,6 +77,8 @@ mod tests {
             (&[("retry-after", "-3")], None),
             (&[("retry-after", "NaN")], None),
             (&[("retry-after", "1e300")], None),
+            (&[("retry-after", "18446744073709549568")], Some(LONGEST_WAIT)),
+            (&[("retry-after", "30"), ("retry-after-ms", "-1")], Some(Duration::from_secs(30))),
             (&[("retry-after", "soon")], None),
             (&[], None),
         ] {
@@ -84,6 +90,8 @@ mod tests {
     fn a_limit_that_is_used_up_says_until_when() {
         let used_up = [("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "6m0s")];
         assert_eq!(exhausted(&headers(&used_up)), Some(Duration::from_secs(360)));
+        let forever = [("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "1e19")];
+        assert_eq!(exhausted(&headers(&forever)), Some(LONGEST_WAIT));
         let azure = [("x-ratelimit-remaining-requests", "-2"), ("x-ratelimit-reset-requests", "-1")];
         assert_eq!(exhausted(&headers(&azure)), Some(Duration::ZERO));
         let some_left = [("x-ratelimit-remaining-tokens", "1"), ("x-ratelimit-reset-tokens", "1s")];

@@ -13,10 +13,13 @@ use std::future::Future;
 
 use crate::domain::{Attempt, Request};
 
-pub use errors::ErrorBody;
+pub use answer::read as read_answer;
+pub use errors::{ErrorBody, Pace, classify};
+pub use headers::{exhausted, retry_after};
 pub use http::{ConnectionError, ConnectionSettings};
 pub use models::Model;
 pub use openai::OpenAi;
+pub use stream::read as read_stream;
 
 /// An API that answers requests.
 pub trait Provider: Send + Sync + 'static {

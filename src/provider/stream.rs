@@ -5,9 +5,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::answer::{Body, check, error_in_good_status, number, owned, text, usage_of};
+use super::answer::{Body, check, content, error_in_good_status, number, owned, text, usage_of};
 use super::errors::no_answer;
 use crate::domain::{Answer, AttemptFailure, Completion, Usage};
+
+/// Reads a streamed answer whose bytes are all there, in pieces as they came.
+///
+/// # Errors
+/// What was streamed is no answer: it is broken, cut short, an error, or withheld.
+pub fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, status: u16) -> Result<Answer, AttemptFailure> {
+    let (mut events, mut assembly) = (Events::default(), Assembly::new(Instant::now()));
+    for piece in pieces {
+        events.push(piece, |data| assembly.event(data, status))?;
+    }
+    assembly.finish(status)
+}
 
 /// Splits a byte stream into the data of its events. Lines may end in LF, CRLF or CR; comments are passed over.
 #[derive(Debug, Default)]
@@ -111,7 +123,7 @@ impl Assembly {
             let assembled = self.choices.entry(number(choice.index)).or_default();
             let mut came = append(&mut assembled.text, text(choice.text));
             if let Some(delta) = &choice.message {
-                came |= append(&mut assembled.text, text(delta.content));
+                came |= append(&mut assembled.text, content(delta.content));
                 came |= append(&mut assembled.refusal, text(delta.refusal));
                 came |= append(
                     &mut assembled.reasoning,
@@ -227,11 +239,7 @@ mod tests {
     use crate::domain::{FailureKind, Tokens};
 
     fn assemble(stream: &str, step: usize) -> Result<Answer, AttemptFailure> {
-        let (mut events, mut assembly) = (Events::default(), Assembly::new(Instant::now()));
-        for part in stream.as_bytes().chunks(step) {
-            events.push(part, |data| assembly.event(data, 200))?;
-        }
-        assembly.finish(200)
+        read(stream.as_bytes().chunks(step), 200)
     }
 
     const STREAM: &str = ": OPENROUTER PROCESSING\r\n\r\n\
@@ -258,6 +266,13 @@ mod tests {
         assert_eq!(assemble(cut, 7).unwrap_err().failure.kind, FailureKind::BadResponse);
         let error = "data: {\"choices\":[{\"text\":\"x\"}]}\n\ndata: {\"error\":{\"code\":502,\"message\":\"gone\"}}\n\n";
         assert_eq!(assemble(error, 5).unwrap_err().failure.kind, FailureKind::Server);
+    }
+
+    #[test]
+    fn content_in_parts_is_text_in_a_stream_too() {
+        let stream = "data: {\"choices\":[{\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"a\"}]}}]}\n\n\
+            data: {\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\n\n";
+        assert_eq!(assemble(stream, 9).unwrap().completion.outputs, [Some("ab".to_owned())]);
     }
 
     #[test]

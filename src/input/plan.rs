@@ -250,10 +250,12 @@ impl Planner {
     }
 }
 
+/// A message is one line, although it may name a field whose name has line breaks.
 fn invalid(location: &Location, fault: &Fault) -> Failure {
+    let what = fault.message.replace(char::is_control, " ");
     let message = match fault.column {
-        Some(column) => format!("{location}:{column}: {}", fault.message),
-        None => format!("{location}: {}", fault.message),
+        Some(column) => format!("{location}:{column}: {what}"),
+        None => format!("{location}: {what}"),
     };
     Failure::new(FailureKind::InvalidInput, message)
 }

@@ -43,7 +43,7 @@ impl TableSource {
         }
         let cells = self.records.cells().zip(columns.iter()).map(|(cell, column)| {
             let not_utf8 =
-                |_| RowFault::not_utf8(&format!("invalid UTF-8 in column \"{column}\""), self.records.raw());
+                |_| RowFault::not_utf8(&format!("invalid UTF-8 in column {column:?}"), self.records.raw());
             std::str::from_utf8(cell).map(str::to_owned).map_err(not_utf8)
         });
         let cells = cells.collect::<Result<_, _>>()?;
@@ -82,7 +82,7 @@ fn column_names<'a>(cells: impl Iterator<Item = &'a [u8]>) -> Result<Arc<[String
             }
         };
         if let Some(first) = places.insert(name.clone(), place) {
-            return Err(format!("columns {first} and {place} are both named \"{name}\"; rename one of them"));
+            return Err(format!("columns {first} and {place} are both named {name:?}; rename one of them"));
         }
         names.push(name);
     }
@@ -212,6 +212,8 @@ mod tests {
     fn columns_must_differ_and_one_without_a_name_gets_one() {
         let same = "error: a.csv:2: columns 1 and 3 are both named \"x\"; rename one of them";
         assert_eq!(read("a.csv", b"\nx,y,x\n1,2,3\n"), [same]);
+        let escaped = r#"error: a.csv:1: columns 1 and 2 are both named "x\ny"; rename one of them"#;
+        assert_eq!(read("a.csv", b"\"x\ny\",\"x\ny\"\n1,2\n"), [escaped]);
         let clash = "error: a.csv:1: columns 1 and 2 are both named \"column_2\"; rename one of them";
         assert_eq!(read("a.csv", b"column_2,\n1,2\n"), [clash]);
         let files = Files::new(&[("a.csv", b"\xef\xbb\xbfid,,\"a\nb\"\n1,2,3\n")]);

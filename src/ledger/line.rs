@@ -255,7 +255,8 @@ impl Entry {
             }
         };
         let wire: Wire<'_> = serde_json::from_slice(text).map_err(|_| Unreadable::Damaged)?;
-        if wire.v == 0 {
+        // An array is read as an object too.
+        if wire.v == 0 || text.first() != Some(&b'{') {
             return Err(Unreadable::Damaged);
         }
         if wire.v != VERSION {
@@ -311,16 +312,26 @@ pub fn row_of(line: &[u8]) -> Option<&[u8]> {
     line.trim_ascii_end().get(start..)?.strip_suffix(b"}")
 }
 
-/// The row with another index: rows move when others come or go before them.
+/// The row with another index: rows move when others come or go before them. A row without an id of its own is called
+/// by its index.
 #[must_use]
-pub fn with_index(row: &[u8], index: u64) -> Cow<'_, [u8]> {
-    let Some(start) = find(row, BEFORE_INDEX).map(|at| at + BEFORE_INDEX.len()) else { return row.into() };
+pub fn with_index(row: &[u8], index: u64, brings_id: bool) -> Cow<'_, [u8]> {
+    let Some(place) = find(row, BEFORE_INDEX) else { return row.into() };
+    let start = place + BEFORE_INDEX.len();
     let digits = row[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let index = index.to_string();
     if &row[start..start + digits] == index.as_bytes() {
         return row.into();
     }
-    [&row[..start], index.as_bytes(), &row[start + digits..]].concat().into()
+    let id = if brings_id { row[..place].to_vec() } else { format!("{{\"id\":\"{index}\"").into_bytes() };
+    [&id, BEFORE_INDEX, index.as_bytes(), &row[start + digits..]].concat().into()
+}
+
+/// The row with its id as it is written now.
+#[must_use]
+pub fn with_id(row: &[u8], id: &str) -> Vec<u8> {
+    let Some(place) = find(row, BEFORE_INDEX) else { return row.to_vec() };
+    [b"{\"id\":", id.as_bytes(), &row[place..]].concat()
 }
 
 /// The row with another input, which is its last member: what a row carries beside its prompt may be edited without
@@ -408,9 +419,11 @@ mod tests {
     #[test]
     fn a_moved_row_gets_its_new_index_and_an_edited_one_its_new_input() {
         let row = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#;
-        assert!(matches!(with_index(row, 12), Cow::Borrowed(same) if same == row));
+        assert!(matches!(with_index(row, 12, true), Cow::Borrowed(same) if same == row));
+        assert_eq!(with_index(br#"{"id":"3","index":3,"a":1}"#, 4, false), &br#"{"id":"4","index":4,"a":1}"#[..]);
+        assert_eq!(with_id(br#"{"id":3,"index":3}"#, "\"3\""), br#"{"id":"3","index":3}"#);
         assert_eq!(
-            with_index(row, 7),
+            with_index(row, 7, true),
             &br#"{"id":",\"index\":5","index":7,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#[..]
         );
         let edited = with_input(row, b"\"new\"").unwrap();
@@ -426,7 +439,7 @@ mod tests {
         assert_eq!(Entry::parse(br#"{"v":2,"t":"loan","usd":1}"#), Ok(Entry::Unknown));
         assert_eq!(Entry::parse(br#"{"v":3,"t":"outcome"}"#), Err(Unreadable::Version(3)));
         assert_eq!(Entry::parse(br#"{"v":1,"t":"outcome"}"#), Err(Unreadable::Version(1)));
-        for line in [&b"{\"v\":2,\"t\":\"outc"[..], b"{\"v\":2,\"t\":\"run\"}", b"", b"1"] {
+        for line in [&b"{\"v\":2,\"t\":\"outc"[..], b"{\"v\":2,\"t\":\"run\"}", b"", b"1", b"[2,\"end\"]"] {
             assert_eq!(Entry::parse(line), Err(Unreadable::Damaged));
         }
     }

@@ -87,7 +87,9 @@ impl Finishing<'_> {
             let (mut head, row) = stored.row(place & !RESUMED)?;
             head.resumed = place & RESUMED != 0;
             head.orphan = false;
-            let row = if head.resumed { with_index(row, self.selection.offset + slot) } else { row.into() };
+            let brings_id = head.identity.is_none_or(|identity| identity.source.brings_id());
+            let index = self.selection.offset + slot;
+            let row = if head.resumed { with_index(row, index, brings_id) } else { row.into() };
             if let Some(facts) = facts_of(&head, &row).filter(|_| head.resumed) {
                 summary.add(&facts);
             }

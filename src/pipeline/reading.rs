@@ -12,7 +12,7 @@ use super::recording::Message;
 use super::survey::Marked;
 use super::{Halt, Job, RunError, Selection, Stop};
 use crate::domain::{Failure, Identity, Outcome, Record, RecordBody, Request, Row, RowId, Spent, Usd};
-use crate::ledger::{LedgerError, StoredRows, Unfinished, with_input};
+use crate::ledger::{LedgerError, StoredRows, Unfinished, with_id, with_input};
 use crate::output::{StoredRow, input_json};
 
 /// A row on its way to be answered.
@@ -182,7 +182,7 @@ impl Reader<'_> {
         let mut earlier = Spent::default();
         match self.marked(slot) {
             Some(Marked::Renamed { offset }) => {
-                let message = self.renamed(slot, offset, &record, identity)?;
+                let message = self.renamed(slot, offset, &id, &record, identity)?;
                 return Ok(self.to_recorder.blocking_send(message).is_ok());
             }
             Some(Marked::Failed { offset }) => earlier = self.spent_on(offset)?,
@@ -229,20 +229,19 @@ impl Reader<'_> {
         &mut self,
         slot: u64,
         offset: u64,
+        id: &RowId,
         record: &Record,
         identity: Identity,
     ) -> Result<Message, LedgerError> {
         let with_record = self.job.with_input;
         let (mut head, row) = self.stored()?.row(offset)?;
+        let row = &with_id(row, &serde_json::to_string(id).unwrap_or_default());
         head.input = record.body.hash().short();
         head.identity = Some(identity);
         head.orphan = false;
-        let row = with_record.then(|| with_input(row, input_json(record).as_bytes())).flatten();
-        let line = match row {
-            Some(row) => head.with_row(&row),
-            None => head.with_row(self.stored()?.row(offset)?.1),
-        };
-        Ok(Message::Renamed { slot, before: offset, line })
+        let edited = with_record.then(|| with_input(row, input_json(record).as_bytes())).flatten();
+        let row = edited.as_ref().unwrap_or(row);
+        Ok(Message::Renamed { slot, before: offset, line: head.with_row(row) })
     }
 
     /// What earlier runs spent on a row that failed.

@@ -11,6 +11,7 @@ mod architecture;
 mod bad_input;
 mod continuing;
 mod crashes;
+mod fuzz;
 mod help;
 mod main_job;
 mod models;

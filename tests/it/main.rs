@@ -20,5 +20,6 @@ mod report;
 mod requests;
 mod resilience;
 mod resume;
+mod resume_properties;
 mod samples;
 mod secrets;

@@ -9,7 +9,7 @@ pub fn check_row_written(record: &Record, id: Option<&RowId>) {
     let id = id.cloned().unwrap_or_else(|| RowId::Text(record.index.to_string()));
     let row = written(&outcome(&id, record.clone(), Completion::default()));
     let stored = StoredRow::parse(&row).expect("a row of an output is read back");
-    assert_eq!((&stored.id, stored.index, &*stored.status), (&id, record.index, "ok"));
+    assert_eq!((&stored.id(), stored.index, &*stored.status), (&id, record.index, "ok"));
     let input = input_json(record);
     assert_eq!(stored.input.map(RawValue::get), Some(input.trim()), "{record:?}");
 }

@@ -88,6 +88,8 @@ pub struct Earlier {
     in_order_until: u64,
     /// Where lines begin whose rows had left the input, where the ledger was not rewritten since.
     gone: Vec<u64>,
+    /// Where lines begin that others have taken the place of.
+    replaced: Vec<u64>,
     end: u64,
     damaged: u64,
 }
@@ -136,6 +138,7 @@ impl Earlier {
 
     fn note(&mut self, offset: u64, head: &Head, current: bool) {
         let Some(identity) = head.identity else { return };
+        self.replaced.extend(head.was);
         let flag = |set: bool, flag: u64| if set { flag } else { 0 };
         let flags = flag(head.failed.is_none(), Place::OK)
             | flag(current, Place::CURRENT)
@@ -148,6 +151,11 @@ impl Earlier {
 
     /// Sorts by source, the latest outcome first. Of several for one text in one job only the last one counts.
     fn sort(&mut self) {
+        self.replaced.sort_unstable();
+        if !self.replaced.is_empty() {
+            let replaced = &self.replaced;
+            self.known.retain(|known| replaced.binary_search(&(known.place.0 & Place::OFFSET)).is_err());
+        }
         self.gone.sort_unstable();
         for known in &mut self.known {
             if !self.gone.is_empty() && self.gone.binary_search(&(known.place.0 & Place::OFFSET)).is_ok() {
@@ -259,10 +267,11 @@ impl Earlier {
         Ok(by_request)
     }
 
-    /// Attempts for rows in runs that ended before the row did.
+    /// Attempts for rows in runs that ended before the row did, and where lines begin that others have taken the place
+    /// of.
     #[must_use]
-    pub fn into_unfinished(self) -> HashMap<Identity, Unfinished> {
-        self.unfinished
+    pub fn into_rest(self) -> (HashMap<Identity, Unfinished>, Vec<u64>) {
+        (self.unfinished, self.replaced)
     }
 
     /// How many rows of the output were answered, those aside whose rows had left the input.
@@ -369,6 +378,13 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_got_another_name_is_not_known_by_its_old_one() {
+        let renamed = Head { was: Some(100), ..head(2, 1) };
+        let earlier = earlier(&[(head(1, 1), true), (renamed, true)]);
+        assert_eq!((found(&earlier, 1), earlier.answered()), (vec![], 1));
+    }
+
+    #[test]
     fn attempts_count_until_their_row_is_finished() {
         let identity = |row| head(row, 1).identity.unwrap();
         let failed = Unfinished { statuses: StatusCounts([(500, 1)].into()), usage: Usage::default() };
@@ -377,7 +393,7 @@ mod tests {
         for entry in [attempt(1), attempt(2), attempt(1), Entry::Outcome(head(2, 1))] {
             earlier.take(1, &entry, true);
         }
-        let unfinished = earlier.into_unfinished();
+        let (unfinished, _) = earlier.into_rest();
         assert_eq!(unfinished[&identity(1)].statuses.0, [(500, 2)].into());
         assert_eq!(unfinished.get(&identity(2)), None);
     }

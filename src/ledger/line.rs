@@ -33,6 +33,8 @@ pub struct Head {
     pub wasted: Tokens,
     /// Whether the last run found the row finished.
     pub resumed: bool,
+    /// Where the line begins that this one takes the place of: the same answer, under another name.
+    pub was: Option<u64>,
     /// Whether it is the answer of a row that had left the input when the output was last written.
     pub orphan: bool,
 }
@@ -127,6 +129,8 @@ struct Wire<'a> {
     wasted: Option<Tokens>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     resumed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     orphan: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +167,7 @@ impl Head {
             statuses: StatusCounts::default(),
             wasted: wire.wasted.unwrap_or_default(),
             resumed: wire.resumed,
+            was: wire.was,
             orphan: wire.orphan,
         };
         let statuses = wire.statuses.clone().unwrap_or_else(|| head.usual_statuses());
@@ -203,6 +208,7 @@ impl Head {
             statuses: (self.statuses != self.usual_statuses()).then(|| self.statuses.clone()),
             wasted: (self.wasted != Tokens(0)).then_some(self.wasted),
             resumed: self.resumed,
+            was: self.was,
             orphan: self.orphan,
             ..Wire::default()
         }
@@ -388,7 +394,8 @@ mod tests {
         let identity = head().identity.unwrap();
         let usual = Head { statuses: StatusCounts([(200, 1)].into()), ..head() };
         let failed = Head { failed: Some(FailureKind::Server), ..Head::default() };
-        let cached = Head { statuses: StatusCounts::default(), resumed: true, orphan: true, ..head() };
+        let cached =
+            Head { statuses: StatusCounts::default(), resumed: true, was: Some(3), orphan: true, ..head() };
         let span = Span { at: 10, len: 20, sum: u64::MAX };
         let mark = OutputMark { len: 1, modified_ns: 2, sum: 3, form: 4, gapless: true, rows: 5 };
         let usage = Usage { total_tokens: Some(Tokens(3)), ..Usage::default() };
@@ -420,7 +427,10 @@ mod tests {
     fn a_moved_row_gets_its_new_index_and_an_edited_one_its_new_input() {
         let row = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#;
         assert!(matches!(with_index(row, 12, true), Cow::Borrowed(same) if same == row));
-        assert_eq!(with_index(br#"{"id":"3","index":3,"a":1}"#, 4, false), &br#"{"id":"4","index":4,"a":1}"#[..]);
+        assert_eq!(
+            with_index(br#"{"id":"3","index":3,"a":1}"#, 4, false),
+            &br#"{"id":"4","index":4,"a":1}"#[..]
+        );
         assert_eq!(with_id(br#"{"id":3,"index":3}"#, "\"3\""), br#"{"id":"3","index":3}"#);
         assert_eq!(
             with_index(row, 7, true),

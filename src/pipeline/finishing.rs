@@ -86,7 +86,7 @@ impl Finishing<'_> {
         for (slot, place) in self.in_order() {
             let (mut head, row) = stored.row(place & !RESUMED)?;
             head.resumed = place & RESUMED != 0;
-            head.orphan = false;
+            (head.orphan, head.was) = (false, None);
             let brings_id = head.identity.is_none_or(|identity| identity.source.brings_id());
             let index = self.selection.offset + slot;
             let row = if head.resumed { with_index(row, index, brings_id) } else { row.into() };
@@ -152,7 +152,7 @@ impl Finishing<'_> {
         new: &mut NewOutput,
     ) -> Result<(), LedgerError> {
         self.each_orphan(ledger, |offset, head, line| {
-            let orphan = Head { orphan: true, resumed: false, ..head };
+            let orphan = Head { orphan: true, resumed: false, was: None, ..head };
             let row = match row_of(line) {
                 Some(row) => row,
                 None => stored.row(offset)?.1,

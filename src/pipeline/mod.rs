@@ -260,12 +260,13 @@ pub async fn run<P: Provider>(
         opened = opening => opened.map_err(|_| RunError::Thread(std::io::ErrorKind::Other.into()))??,
         () = gave_up => return Err(RunError::Interrupted),
     };
-    let Opened { target, survey, resumes, known, _spool } = opened;
+    let Opened { target, survey, resumes, replaced, known, _spool } = opened;
     let stop = Stop::new(controls.clone(), job.max_failures);
     let resumption = survey.resumption;
 
     let (to_recorder, recorder_inbox) = mpsc::channel(RECORDER_QUEUE);
-    let before = recording::Before { places: survey.places, unfinished: known.unfinished.clone() };
+    let unfinished = known.unfinished.clone();
+    let before = recording::Before { places: survey.places, replaced, unfinished };
     let with_input = job.with_input;
     let recorder = recording::start(target, before, with_input, watchers, recorder_inbox, stop.clone())?;
     if resumes {
@@ -340,6 +341,8 @@ struct Opened {
     survey: survey::Survey,
     /// Whether earlier runs left anything.
     resumes: bool,
+    /// Where lines begin that others have taken the place of.
+    replaced: Vec<u64>,
     known: reading::Known,
     /// Copies of what can be read only once, where it is read twice; gone with the run.
     _spool: Vec<tempfile::NamedTempFile>,
@@ -355,6 +358,7 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
             target,
             survey,
             resumes: false,
+            replaced: Vec::new(),
             known: reading::Known::default(),
             _spool: spool,
         });
@@ -379,12 +383,13 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
     ledger.write_settings(&serde_json::to_vec_pretty(&target.settings).unwrap_or_default())?;
     // A table's columns are found by reading its rows.
     let all_kept = survey.places.iter().all(|place| *place != 0) && target.format == OutputFormat::Jsonl;
+    let (unfinished, replaced) = earlier.into_rest();
     let known = reading::Known {
         all_kept: survey.rows.filter(|_| resumes && all_kept),
         kept: reading::Known::bits(&survey.places),
         marked: std::mem::take(&mut survey.marked),
-        unfinished: earlier.into_unfinished(),
+        unfinished,
         stored: second,
     };
-    Ok(Opened { target: recording::Target::Ledger(ledger), survey, resumes, known, _spool: spool })
+    Ok(Opened { target: recording::Target::Ledger(ledger), survey, resumes, replaced, known, _spool: spool })
 }

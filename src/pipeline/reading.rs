@@ -239,6 +239,7 @@ impl Reader<'_> {
         head.input = record.body.hash().short();
         head.identity = Some(identity);
         head.orphan = false;
+        head.was = Some(offset);
         let edited = with_record.then(|| with_input(row, input_json(record).as_bytes())).flatten();
         let row = edited.as_ref().unwrap_or(row);
         Ok(Message::Renamed { slot, before: offset, line: head.with_row(row) })

@@ -55,6 +55,8 @@ pub(super) enum Target {
 pub(super) struct Before {
     /// Where each row's line begins, of those that are finished.
     pub(super) places: Vec<u64>,
+    /// Where lines begin that others have taken the place of.
+    pub(super) replaced: Vec<u64>,
     /// Attempts for rows that are not finished.
     pub(super) unfinished: HashMap<Identity, Unfinished>,
 }
@@ -95,7 +97,7 @@ pub(super) fn start(
         stop,
         syncer,
         places: before.places,
-        replaced: Vec::new(),
+        replaced: before.replaced,
         unfinished: before.unfinished,
         wrote: false,
         summary: Summary::default(),

@@ -302,10 +302,11 @@ impl Overview {
     /// says less than the ledger does.
     fn fold(&self, ledger: &Path, output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
         let stored_error = |error: LedgerError| ReplayError::Ledger(error);
-        let mut places = Vec::new();
+        let (mut places, mut replaced) = (Vec::new(), Vec::new());
         let mut lines = Lines::open(ledger).map_err(io_error(ledger))?;
         while let Some((offset, line)) = lines.next_line().map_err(io_error(ledger))? {
             let Ok(Entry::Outcome(head) | Entry::Stored(head, _)) = Entry::parse(line) else { continue };
+            replaced.extend(head.was);
             match head.identity {
                 Some(identity) if !head.orphan && self.gone.binary_search(&offset).is_err() => {
                     places.push((Some(identity.source), offset));
@@ -315,6 +316,8 @@ impl Overview {
                 _ => {}
             }
         }
+        replaced.sort_unstable();
+        places.retain(|(_, offset)| replaced.binary_search(offset).is_err());
         places.sort_unstable_by_key(|(source, offset)| (*source, std::cmp::Reverse(*offset)));
         places.dedup_by(|later, earlier| later.0.is_some() && later.0 == earlier.0);
         places.sort_unstable_by_key(|(_, offset)| *offset);

@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::{Cli, field};
-use crate::server::{Reply, Server};
+use crate::server::Server;
 
 /// Random enough, and the same every time.
 struct Dice(u64);
@@ -99,6 +99,8 @@ fn two_hundred_kills_lose_no_more_than_what_was_in_flight() {
 /// With the feature `fault-points` the process dies at a chosen place, as if the power had failed.
 #[cfg(feature = "fault-points")]
 mod at_fault_points {
+    use serde_json::json;
+
     use super::*;
 
     const ROWS: usize = 60;
@@ -181,7 +183,7 @@ mod at_fault_points {
 
     #[test]
     fn an_answer_that_is_half_written_is_no_answer() {
-        let server = Server::start(|_, _| Reply::Answer);
+        let server = Server::echo();
         let mut cli = Cli::with_rows(&[json!({"id": "r0", "prompt": "What is the square of 0?"})]);
         assert!(die_at(&mut cli, &server, "out.jsonl", "half-written", 3, false));
         assert!(written(&cli).is_empty());

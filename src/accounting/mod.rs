@@ -2,6 +2,7 @@
 
 mod facts;
 mod latency;
+mod saved;
 mod summary;
 
 pub use facts::{Facts, FailedRow};

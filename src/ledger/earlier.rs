@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::line::{Entry, OutputMark, Unreadable};
 use super::read::Lines;
 use super::{Head, LedgerError};
@@ -81,6 +83,8 @@ pub struct Earlier {
     unfinished: HashMap<Identity, Unfinished>,
     /// How the last runs left the output, the last one last.
     pub(super) marks: Vec<OutputMark>,
+    /// The totals of the last output, as its writer left them.
+    pub(super) totals: Option<Value>,
     pub(super) overwrites: bool,
     /// Rows that only the output holds.
     pub(super) stored: u64,
@@ -128,8 +132,9 @@ impl Earlier {
                 self.unfinished.entry(*identity).or_default().add(attempt);
             }
             Entry::Gone(places) => self.gone.clone_from(places),
-            Entry::Output(mark) => {
+            Entry::Output(mark, totals) => {
                 self.marks.push(*mark);
+                self.totals.clone_from(totals);
                 self.in_order_until = if mark.gapless && self.stored > 0 { offset } else { 0 };
             }
             Entry::Run(_) | Entry::End(_) | Entry::Unknown => {}

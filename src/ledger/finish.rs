@@ -7,6 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use serde_json::Value;
+
 use super::folder::{LEDGER_FILE, NEXT_FILE, UNFINISHED_OUTPUT, remove_if_there};
 use super::read::sum_of;
 use super::{Durability, EndOfRun, Entry, Head, Ledger, LedgerError, Lines, OutputMark, Span, fault};
@@ -54,6 +56,7 @@ impl Ledger {
         mut self,
         mut new: NewOutput,
         end: &EndOfRun,
+        totals: Value,
         form: u64,
         gapless: bool,
     ) -> Result<(), LedgerError> {
@@ -63,7 +66,7 @@ impl Ledger {
         let modified_ns = modified(new.output.get_ref()).map_err(self.cannot_write(UNFINISHED_OUTPUT))?;
         let sum = sum_of(&new.hasher.finalize());
         let mark = OutputMark { len: new.length, modified_ns, sum, form, gapless, rows: new.rows };
-        let last = [Entry::End(*end).to_line(), Entry::Output(mark).to_line()].concat();
+        let last = [Entry::End(*end).to_line(), Entry::Output(mark, Some(totals)).to_line()].concat();
         if let Some(mut next) = new.next.take() {
             next.write_all(&last).and_then(|()| next.flush()).map_err(self.cannot_write(NEXT_FILE))?;
             self.sync(next.get_ref(), NEXT_FILE)?;
@@ -180,7 +183,7 @@ fn belongs(next: &Path, output: &Path) -> bool {
         Some(last)
     };
     let length = fs::metadata(output).map_or(0, |output| output.len());
-    matches!(last_mark(), Some(Entry::Output(mark)) if mark.len == length)
+    matches!(last_mark(), Some(Entry::Output(mark, _)) if mark.len == length)
 }
 
 /// Puts the new ledger, if there is one, in the place of the old one.

@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::{Earlier, Entry, LedgerError, OutputMark, StoredRows, fault, finish, salvage, write_whole};
 use crate::domain::JobHash;
 
@@ -82,6 +84,7 @@ pub struct Ledger {
     job: JobHash,
     durability: Durability,
     mark: Option<OutputMark>,
+    totals: Option<Value>,
     /// Held for as long as the run lives; the system lets go of it when the process dies.
     _lock: File,
 }
@@ -129,6 +132,7 @@ impl Ledger {
             job: opening.job,
             durability: opening.durability,
             mark: earlier.marks.last().copied(),
+            totals: earlier.totals.take(),
             _lock: lock,
         };
         if ledger.length == 0 {
@@ -208,6 +212,12 @@ impl Ledger {
     #[must_use]
     pub fn mark(&self) -> Option<OutputMark> {
         self.mark
+    }
+
+    /// The totals of the output as the last run left it, in its own form.
+    #[must_use]
+    pub fn totals(&self) -> Option<&Value> {
+        self.totals.as_ref()
     }
 
     /// The rows that are finished, by the place of their lines.

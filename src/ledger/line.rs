@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Span, Unfinished};
 use crate::domain::{FailureKind, Identity, JobHash, StatusCounts, Tokens, Usage};
@@ -85,8 +86,8 @@ pub enum Entry {
     Attempt(Identity, Unfinished),
     /// The rows whose lines begin there had left the input when the output was last written.
     Gone(Vec<u64>),
-    /// The output was written.
-    Output(OutputMark),
+    /// The output was written. Whoever wrote it may have left its totals, in a form of their own.
+    Output(OutputMark, Option<Value>),
     /// A run ended by itself.
     End(EndOfRun),
     /// Something that this version does not know.
@@ -149,6 +150,8 @@ struct Wire<'a> {
     overwrites: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<OutputMark>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    totals: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<EndOfRun>,
 }
@@ -241,7 +244,9 @@ impl Entry {
                 ..empty(Tag::Attempt)
             }),
             Self::Gone(places) => line_of(&Wire { places: Some(places.clone()), ..empty(Tag::Gone) }),
-            Self::Output(mark) => line_of(&Wire { output: Some(*mark), ..empty(Tag::Output) }),
+            Self::Output(mark, totals) => {
+                line_of(&Wire { output: Some(*mark), totals: totals.clone(), ..empty(Tag::Output) })
+            }
             Self::End(run) => line_of(&Wire { run: Some(*run), ..empty(Tag::End) }),
             Self::Unknown => line_of(&empty(Tag::Unknown)),
         }
@@ -286,7 +291,7 @@ impl Entry {
                 Self::Attempt(Identity::parse(wire.key?)?, attempt)
             }
             Tag::Gone => Self::Gone(wire.places.clone()?),
-            Tag::Output => Self::Output(wire.output?),
+            Tag::Output => Self::Output(wire.output?, wire.totals.clone()),
             Tag::End => Self::End(wire.run?),
             Tag::Unknown => Self::Unknown,
         })
@@ -407,7 +412,8 @@ mod tests {
             Entry::Stored(cached, span),
             Entry::Attempt(identity, Unfinished { statuses: StatusCounts([(0, 2)].into()), usage }),
             Entry::Gone(vec![1, 2]),
-            Entry::Output(mark),
+            Entry::Output(mark, None),
+            Entry::Output(mark, Some(serde_json::json!({"rows": 1}))),
             Entry::End(EndOfRun { wall_ms: 1, answered: 2, completion_tokens: 3 }),
             Entry::Unknown,
         ];

@@ -87,13 +87,14 @@ fn save_rows(folder: &Path, output: &Path, now: (u64, u64)) -> Result<Option<u64
                         file.write_all(&head.with_row(&row_at(&mut rows, *at, span.len)?))?;
                     }
                 }
-                Ok(Entry::Output(_)) => {}
+                Ok(Entry::Output(..)) => {}
                 _ => file.write_all(line)?,
             }
         }
         // Without foreign lines there is nothing in the output that the ledger lacks; with them it stays as it is.
         let (len, modified_ns) = if foreign.is_none() { now } else { (u64::MAX, 0) };
-        file.write_all(&Entry::Output(OutputMark { len, modified_ns, ..OutputMark::default() }).to_line())?;
+        let mark = OutputMark { len, modified_ns, ..OutputMark::default() };
+        file.write_all(&Entry::Output(mark, None).to_line())?;
         file.flush()?;
         file.get_ref().sync_all()?;
         fs::rename(&next, &ledger)

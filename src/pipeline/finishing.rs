@@ -50,7 +50,7 @@ impl Finishing<'_> {
             ledger.abandon(new);
             return Err(error);
         }
-        ledger.publish(new, &self.end, self.form(), self.is_gapless())
+        ledger.publish(new, &self.end, summary.to_saved(), self.form(), self.is_gapless())
     }
 
     fn write(

@@ -283,7 +283,7 @@ impl Overview {
             }
             Entry::Attempt(identity, attempt) => self.unfinished.entry(identity).or_default().add(&attempt),
             Entry::Gone(places) => self.gone = places,
-            Entry::Output(mark) => {
+            Entry::Output(mark, _) => {
                 self.mark = Some(mark);
                 self.has_news = false;
             }

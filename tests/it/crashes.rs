@@ -51,6 +51,7 @@ fn assert_exact(cli: &Cli, rows: usize) {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "a figure for people, with --nocapture")]
 /// Kills a run so many times, and checks after each death that no more than what was in flight is lost.
 fn killed_again_and_again(rows: usize, kills: usize, in_flight: usize) -> usize {
     let server = Server::echo();
@@ -76,7 +77,8 @@ fn killed_again_and_again(rows: usize, kills: usize, in_flight: usize) -> usize 
     cli.job(&server, &["-c", &concurrency]).exits(0);
     assert_exact(&cli, rows);
     let twice = server.count() - rows;
-    println!("{kills} kills: {twice} rows asked twice, at most {most} by one kill");
+    // A figure for people, with `--nocapture`.
+    eprintln!("{kills} kills: {twice} rows asked twice, at most {most} by one kill");
     let finished = server.count();
     cli.job(&server, &[]).exits(0);
     assert_eq!(server.count(), finished, "a finished run sends nothing");

@@ -143,22 +143,9 @@ impl Gate {
         }
     }
 
-    /// The endpoint answered a row: it is up, and pace is fine. Returns whether it had been down.
-    pub fn answered(&self) -> bool {
+    /// The endpoint answered a row: pace is fine.
+    pub fn answered(&self) {
         *self.refused_in_a_row.lock().unwrap_or_else(PoisonError::into_inner) = 0;
-        self.reached()
-    }
-
-    /// The endpoint said something, be it a refusal. Returns whether it had been down.
-    pub fn reached(&self) -> bool {
-        let mut state = self.state();
-        let was_down = matches!(*state, State::Down { .. });
-        if was_down {
-            *state = State::Open;
-            drop(state);
-            self.changed.notify_waiters();
-        }
-        was_down
     }
 
     /// What was said when the endpoint went down, while it is down.
@@ -169,23 +156,40 @@ impl Gate {
             _ => None,
         }
     }
+}
+
+impl Pass<'_> {
+    /// The endpoint said something, be it a refusal. Returns whether it had been down. What was sent before it went
+    /// down says nothing about it.
+    #[must_use]
+    pub fn reached(&self) -> bool {
+        let mut state = self.gate.state();
+        let was_down = self.probe && matches!(*state, State::Down { .. });
+        if was_down {
+            *state = State::Open;
+            drop(state);
+            self.gate.changed.notify_waiters();
+        }
+        was_down
+    }
 
     /// The endpoint could not be reached. Returns whether this is news.
+    #[must_use]
     pub fn down(&self, why: &str) -> bool {
         let now = Instant::now();
-        let mut state = self.state();
+        let settings = &self.gate.settings;
+        let mut state = self.gate.state();
         let news = match &mut *state {
-            State::Down { next_probe, pause, probing, .. } => {
+            State::Down { next_probe, pause, .. } => {
                 // Rows that were already on their way when it went down say nothing new.
-                if *probing {
-                    *pause = (*pause * 2).min(self.settings.probe_max);
+                if self.probe {
+                    *pause = (*pause * 2).min(settings.probe_max);
                     *next_probe = now + *pause;
-                    *probing = false;
                 }
                 false
             }
             state => {
-                let pause = self.settings.probe_base;
+                let pause = settings.probe_base;
                 *state = State::Down {
                     since: now,
                     next_probe: now + pause,
@@ -197,7 +201,7 @@ impl Gate {
             }
         };
         drop(state);
-        self.changed.notify_waiters();
+        self.gate.changed.notify_waiters();
         news
     }
 }
@@ -208,6 +212,7 @@ impl Drop for Pass<'_> {
             return;
         }
         if let State::Down { probing, .. } = &mut *self.gate.state() {
+            // Another one may knock.
             *probing = false;
         }
         self.gate.changed.notify_waiters();
@@ -261,7 +266,7 @@ mod tests {
         let gate = gate();
         let after = Some(Duration::from_secs(7200));
         assert_eq!(gate.refused(after, None), None);
-        assert!(!gate.answered());
+        gate.answered();
         assert_eq!(gate.refused(after, None), None);
         assert_eq!(gate.refused(after, None), None);
         assert_eq!(gate.refused(after, None), Some(Duration::from_secs(60)));
@@ -270,7 +275,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_is_down_is_probed_by_one_row_at_a_time() {
         let gate = gate();
-        assert!(gate.down("refused") && !gate.down("refused"));
+        let (first, second) = (gate.try_pass().unwrap(), gate.try_pass().unwrap());
+        assert!(first.down("refused") && !second.down("refused"));
+        assert!(!second.reached(), "it was sent before");
         let probes = Arc::new(Mutex::new(Vec::new()));
         let start = Instant::now();
         let mut rows = tokio::task::JoinSet::new();
@@ -280,12 +287,11 @@ mod tests {
                 loop {
                     let pass = gate.pass().await.unwrap();
                     if start.elapsed() >= Duration::from_secs(30) {
-                        gate.answered();
+                        let _ = pass.reached();
                         return;
                     }
                     probes.lock().unwrap().push(start.elapsed().as_secs());
-                    gate.down("refused");
-                    drop(pass);
+                    assert!(!pass.down("refused"));
                 }
             });
         }
@@ -296,12 +302,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_stays_down_is_given_up() {
         let gate = gate();
-        gate.down("refused");
+        assert!(gate.try_pass().unwrap().down("refused"));
         let start = Instant::now();
         let knock = async {
             while let Ok(pass) = gate.pass().await {
-                gate.down("refused");
-                drop(pass);
+                assert!(!pass.down("refused"));
             }
         };
         knock.await;

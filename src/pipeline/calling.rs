@@ -16,7 +16,7 @@ use crate::domain::{
     Usage,
 };
 use crate::ledger::Unfinished;
-use crate::pace::{Decision, Gate, Patience};
+use crate::pace::{Decision, Gate, Pass, Patience};
 use crate::provider::Provider;
 
 /// All that the calls of a run share.
@@ -90,7 +90,7 @@ impl<P: Provider> Pool<P> {
     }
 
     /// Leave to send: the gate is open and fewer requests are in flight than may be.
-    async fn permit(&self) -> ControlFlow<Ended, (OwnedSemaphorePermit, crate::pace::Pass<'_>)> {
+    async fn permit(&self) -> ControlFlow<Ended, (OwnedSemaphorePermit, Pass<'_>)> {
         let wait = async {
             let acquire = || self.controls.permits.clone().acquire_owned();
             let Ok(permit) = acquire().await else { return ControlFlow::Break(Ended::Abandoned) };
@@ -163,7 +163,7 @@ impl<P: Provider> Call<P> {
             };
             let next = loop {
                 let attempt = pool.provider.attempt(&self.work.request).await;
-                match self.take(attempt).await {
+                match self.take(attempt, &pass).await {
                     Next::Resend => {}
                     next => break next,
                 }
@@ -183,26 +183,27 @@ impl<P: Provider> Call<P> {
     }
 
     /// Accounts for an attempt and says what comes next.
-    async fn take(&mut self, attempt: Attempt) -> Next {
+    async fn take(&mut self, attempt: Attempt, pass: &Pass<'_>) -> Next {
         let pool = self.pool.clone();
         if attempt.reached {
             self.spent.attempts += 1;
             self.spent.by_status.count(attempt.status);
             self.latency = Some(attempt.latency);
         }
+        if attempt.reached && pass.reached() {
+            pool.tell(Message::Event(Event::Notice(Notice::EndpointUp))).await;
+        }
         let failed = match attempt.result {
             Ok(answer) => {
                 self.spent.usage += answer.usage;
-                if pool.gate.answered() {
-                    pool.tell(Message::Event(Event::Notice(Notice::EndpointUp))).await;
-                }
+                pool.gate.answered();
                 return Next::Finish(Box::new(Ok(answer)));
             }
             Err(failed) => failed,
         };
         self.spent.usage += failed.usage;
         self.spent.wasted += failed.usage.total();
-        self.tell_the_pool(&failed.failure, failed.advice, attempt.reached).await;
+        self.tell_the_pool(&failed.failure, failed.advice, pass).await;
         let failure = failed.failure;
         match self.patience.decide(failed.advice) {
             Decision::Resend => Next::Resend,
@@ -216,11 +217,8 @@ impl<P: Provider> Call<P> {
     }
 
     /// Tells the pool what an attempt says about the endpoint as a whole.
-    async fn tell_the_pool(&self, failure: &Failure, advice: Advice, reached: bool) {
+    async fn tell_the_pool(&self, failure: &Failure, advice: Advice, pass: &Pass<'_>) {
         let pool = &self.pool;
-        if reached && pool.gate.reached() {
-            pool.tell(Message::Event(Event::Notice(Notice::EndpointUp))).await;
-        }
         match advice {
             Advice::Stop => pool.stop.halt(Halt::Fatal(failure.clone())),
             Advice::NotFound if pool.job.model.as_ref() == Some(&self.work.request.model) => {
@@ -231,7 +229,7 @@ impl<P: Provider> Call<P> {
                     pool.tell(Message::Event(Event::Notice(Notice::RateLimited { wait }))).await;
                 }
             }
-            Advice::Down if pool.gate.down(&failure.message) => {
+            Advice::Down if pass.down(&failure.message) => {
                 let at_most = pool.job.retry.max_wait;
                 let notice = Notice::EndpointDown { message: failure.message.clone(), at_most };
                 pool.tell(Message::Event(Event::Notice(notice))).await;

@@ -123,18 +123,50 @@ impl From<ConnectionError> for CliError {
     }
 }
 
-/// What the endpoint said that ended everything.
-pub(super) fn refused(failure: &Failure) -> CliError {
+/// What the endpoint at this base URL said that ended everything.
+pub(super) fn refused(failure: &Failure, base_url: &str) -> CliError {
     let error = CliError::failed(failure.message.clone());
     match failure.kind {
         FailureKind::Auth => error.hint(
             "set OPENAI_API_KEY to a valid key, name another variable with --api-key-env, or give --api-key-file",
         ),
-        FailureKind::NotFound => {
-            error.hint("`promptmill models` lists the models there are; the base URL must end in the version, as in /v1")
+        // A redirect says itself what to do.
+        FailureKind::NotFound if failure.status != Some(404) && failure.code.is_none() => error,
+        FailureKind::NotFound if ends_in_version(base_url) => {
+            error.hint("is -m right? `promptmill models` lists the models there are")
         }
+        FailureKind::NotFound => error.hint(
+            "is -m right, and should --base-url end in the version, as in /v1? `promptmill models` lists the models \
+             there are",
+        ),
         FailureKind::Quota => error.hint("the account has no credit left; run the same command again when it has"),
         FailureKind::Connection => error.hint("is --base-url right, and is the server running?"),
         _ => error,
+    }
+}
+
+/// Whether a URL's path ends in something like `v1` or `v1beta`.
+fn ends_in_version(base_url: &str) -> bool {
+    let last = base_url.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    last.strip_prefix('v').is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_that_ends_in_its_version_is_not_called_wrong() {
+        let failure =
+            Failure { kind: FailureKind::NotFound, message: "no".into(), status: Some(404), code: None };
+        for (url, named) in [
+            ("http://a/v1", false),
+            ("http://a/v1beta/", false),
+            ("http://a", true),
+            ("http://a/voice", true),
+        ] {
+            let hint = refused(&failure, url).hint.unwrap();
+            assert_eq!(hint.contains("--base-url"), named, "{url}: {hint}");
+        }
     }
 }

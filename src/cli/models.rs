@@ -22,7 +22,7 @@ pub(super) fn models(args: &ModelsArgs) -> Result<u8, CliError> {
             None => provider.models().await,
         }
     });
-    let (models, body) = answer.map_err(|failed| errors::refused(&failed.failure))?;
+    let (models, body) = answer.map_err(|failed| errors::refused(&failed.failure, &connection.base_url))?;
     let text = if args.json { String::from_utf8_lossy(&body).trim_end().to_owned() } else { table(models) };
     // Whoever closed the pipe has read enough.
     let _ = writeln!(stdout().lock(), "{text}");

@@ -39,7 +39,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
     }
     let provider = OpenAi::new(&endpoint.connection, args.output.include_response)?;
     let ended = execute(args, job, provider, &screen)?;
-    conclude(args, &ended, &screen)
+    conclude(args, &ended, &endpoint.connection.base_url, &screen)
 }
 
 fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Result<Ended, CliError> {
@@ -79,7 +79,7 @@ fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Resul
 }
 
 /// Says what came of it, writes the reports, and gives the exit code.
-fn conclude(args: &RunArgs, ended: &Ended, screen: &Screen) -> Result<u8, CliError> {
+fn conclude(args: &RunArgs, ended: &Ended, base_url: &str, screen: &Screen) -> Result<u8, CliError> {
     screen.say(to_text(&ended.summary).trim_end());
     if ended.unmatched > 0 {
         screen.say(&format!(
@@ -100,10 +100,11 @@ fn conclude(args: &RunArgs, ended: &Ended, screen: &Screen) -> Result<u8, CliErr
             screen.say(&format!("interrupted; {again}"));
             return Ok(errors::INTERRUPTED);
         }
-        Halt::Fatal(failure) => (errors::FAILED, errors::refused(failure)),
+        Halt::Fatal(failure) => (errors::FAILED, errors::refused(failure, base_url)),
         Halt::EndpointDown(message) => (
             if ended.complete { errors::SOME_FAILED } else { errors::FAILED },
-            CliError::failed(format!("{message}; given up after --max-wait")).hint(again),
+            CliError::failed(format!("{message}; given up after --max-wait"))
+                .hint(format!("is --base-url right, and is the server running? {again}")),
         ),
         Halt::MaxFailures(failed) => {
             let message = format!("stopped: {failed} rows failed, more than --max-failures allows");

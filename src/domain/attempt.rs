@@ -57,7 +57,10 @@ pub enum Advice {
     /// The server cannot be reached: wait until it can be, which is no strike against the row.
     Down,
     /// A reused connection was dead before a byte came back: send again at once, as the same attempt.
-    Resend,
+    Resend {
+        /// Whether the server may have read the request, which then counts as sent.
+        was_read: bool,
+    },
     /// The row will never succeed.
     GiveUp,
     /// The model or the path does not exist: the row will never succeed, nor will others of the same model.

@@ -43,6 +43,7 @@ pub struct Patience {
     settings: RetrySettings,
     failed: u32,
     resends: u32,
+    resent_after_reset: bool,
     strikes: Delays,
     refusals: Delays,
     refused_since: Option<Instant>,
@@ -56,6 +57,7 @@ impl Patience {
             settings: settings.clone(),
             failed: 0,
             resends: 0,
+            resent_after_reset: false,
             strikes: Delays::new(settings),
             refusals: Delays::new(settings),
             refused_since: None,
@@ -64,15 +66,20 @@ impl Patience {
 
     /// What to do after an attempt that ended with this advice.
     pub fn decide(&mut self, advice: Advice) -> Decision {
-        if advice != Advice::Resend {
+        if !matches!(advice, Advice::Resend { .. }) {
             self.resends = 0;
         }
         match advice {
-            Advice::Resend if self.resends < MOST_RESENDS => {
+            Advice::Resend { was_read: false } if self.resends < MOST_RESENDS => {
                 self.resends += 1;
                 Decision::Resend
             }
-            Advice::Resend => self.strike(None),
+            // Once a row, so that a row that kills its server is sent once more than it may at the most.
+            Advice::Resend { was_read: true } if !self.resent_after_reset => {
+                self.resent_after_reset = true;
+                Decision::Resend
+            }
+            Advice::Resend { .. } => self.strike(None),
             Advice::Retry { after } => self.strike(after),
             Advice::Refused { after, .. } => self.refused(after),
             Advice::Down => Decision::AwaitEndpoint,
@@ -184,9 +191,16 @@ mod tests {
     #[test]
     fn dead_reused_connections_become_a_strike_after_a_while() {
         let mut row = patience();
+        let closed = Advice::Resend { was_read: false };
         for _ in 0..3 {
-            assert_eq!(row.decide(Advice::Resend), Decision::Resend);
+            assert_eq!(row.decide(closed), Decision::Resend);
         }
-        assert!(matches!(row.decide(Advice::Resend), Decision::Again(_)));
+        assert!(matches!(row.decide(closed), Decision::Again(_)));
+        let reset = Advice::Resend { was_read: true };
+        assert_eq!(row.decide(reset), Decision::Resend);
+        for _ in 0..2 {
+            assert!(matches!(row.decide(reset), Decision::Again(_)));
+        }
+        assert_eq!(row.decide(reset), Decision::GiveUp(false));
     }
 }

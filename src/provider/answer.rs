@@ -6,8 +6,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::errors::{ErrorBody, Pace, classify, no_answer};
+use super::errors::{ErrorBody, Pace, classify, no_answer, text_of_page};
 use crate::domain::{Answer, AttemptFailure, Completion, FailureKind, Tokens, Usage};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 type Raw<'a> = Option<&'a RawValue>;
 
@@ -59,15 +61,16 @@ pub(super) struct Message<'a> {
 
 impl<'a> Body<'a> {
     pub(super) fn parse(body: &'a [u8], status: u16) -> Result<Self, AttemptFailure> {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         if body.trim_ascii_start().starts_with(b"[") {
             return Err(no_answer(status, "the answer is a list instead of an object", Usage::default()));
         }
         let parsed: Result<Self, _> = serde_json::from_slice(body);
         let body = parsed.map_err(|error| {
             let what = if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
-                "the server answered with a web page instead of JSON".to_owned()
-            } else if body.is_empty() {
-                "the server answered with nothing".to_owned()
+                page_instead(body)
+            } else if body.iter().all(u8::is_ascii_whitespace) {
+                "the server's answer is empty".to_owned()
             } else if error.is_eof() {
                 "the answer's JSON is cut short".to_owned()
             } else {
@@ -145,8 +148,24 @@ pub(super) fn check(completion: &Completion, status: u16, usage: Usage) -> Resul
             failure.advice = crate::domain::Advice::GiveUp;
             Err(failure)
         }
+        Some(reason) if reason != "length" && is_nothing(completion) => {
+            Err(no_answer(status, "the answer has neither text nor tool calls nor a refusal", usage))
+        }
         Some(_) => Ok(()),
     }
+}
+
+/// Whether there is no text at all, not even an empty one, and nothing in its stead.
+fn is_nothing(completion: &Completion) -> bool {
+    completion.outputs.iter().all(Option::is_none)
+        && completion.tool_calls.is_none()
+        && completion.refusal.is_none()
+        && completion.reasoning.is_none()
+}
+
+fn page_instead(body: &[u8]) -> String {
+    let says = text_of_page(body).map(|text| format!(" ({text})")).unwrap_or_default();
+    format!("the server answered with a web page instead of JSON{says}; is --base-url right?")
 }
 
 /// The counts of a `usage` object; what is missing, null or no whole number is unknown.

@@ -143,7 +143,9 @@ fn class(status: u16, error: &ErrorBody, pace: Pace) -> (FailureKind, Advice) {
         529 => (FailureKind::Server, refused),
         503 if after.is_some() => (FailureKind::Server, refused),
         409 | 500.. => (FailureKind::Server, Advice::Retry { after }),
-        300..400 => (FailureKind::NotFound, Advice::Stop),
+        301..=303 | 307 | 308 => (FailureKind::NotFound, Advice::Stop),
+        // Neither an answer nor an error: some proxy's doing.
+        ..400 => (FailureKind::BadResponse, Advice::Retry { after }),
         _ => (FailureKind::BadRequest, Advice::GiveUp),
     }
 }
@@ -189,7 +191,7 @@ pub fn shorten(text: &str) -> String {
 }
 
 /// What a page or a plain text says, without its tags.
-fn text_of_page(body: &[u8]) -> Option<String> {
+pub(super) fn text_of_page(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
     let mut plain = String::with_capacity(text.len());
     let mut in_tag = false;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper_util::client::legacy::Error as ClientError;
 use reqwest::{Client, Proxy, Url};
 
 use crate::domain::{Redactor, Secret};
@@ -107,7 +108,8 @@ impl ConnectionSettings {
             // Every attempt is ours: counted, limited and logged.
             .retry(reqwest::retry::never())
             .timeout(self.timeout)
-            .connect_timeout(self.connect_timeout)
+            // Before the request's own limit, which would not tell that nothing was sent.
+            .connect_timeout(self.connect_timeout.min(self.timeout.mul_f64(0.9)))
             .pool_max_idle_per_host(self.idle_connections)
             .tcp_nodelay(true);
         if !self.http2 {
@@ -169,7 +171,9 @@ fn secret_value(what: &str, value: &Secret) -> Result<HeaderValue, ConnectionErr
 /// An error's message with those of its causes, without the URL (which may hold a password).
 pub(super) fn describe(error: &reqwest::Error) -> String {
     let mut text = String::new();
-    for cause in super::connections::causes(error).skip(1) {
+    // The client's own layer only says at which step it was.
+    let causes = super::connections::causes(error).skip(1).filter(|cause| !cause.is::<ClientError>());
+    for cause in causes {
         let part = cause.to_string();
         if !text.ends_with(&part) {
             let separator = if text.is_empty() { "" } else { ": " };

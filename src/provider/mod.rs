@@ -1,6 +1,7 @@
 //! One request, one attempt: what goes over the wire and what comes back. It never decides whether to try again.
 
 mod answer;
+mod broken;
 mod connections;
 mod errors;
 mod headers;

@@ -5,23 +5,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use reqwest::{Client, Response, Url};
 
-use super::connections::{Connection, UsedConnections, causes};
-use super::errors::{ErrorBody, Pace, classify, no_answer, shorten, unanswered};
-use super::http::{ConnectionError, ConnectionSettings, RequestIds, describe};
+use super::connections::{Connection, UsedConnections};
+use super::errors::{ErrorBody, Pace, classify, no_answer, shorten};
+use super::http::{ConnectionError, ConnectionSettings, RequestIds};
 use super::stream::{Assembly, Events};
 use super::{Provider, answer, headers};
-use crate::domain::{
-    Advice, Answer, Attempt, AttemptFailure, Endpoint, FailureKind, Redactor, Request, Usage,
-};
+use crate::domain::{Advice, Answer, Attempt, AttemptFailure, Endpoint, Redactor, Request, Usage};
 
 /// A body larger than this is no answer to a prompt; it is not read to its end, so that a hostile server cannot fill
 /// the memory.
 const MOST_BODY_BYTES: usize = 64 << 20;
+
+/// An error's words stand in its first bytes; of a longer one no more is read.
+const MOST_ERROR_BYTES: usize = 256 << 10;
+
+/// How long the end of a stream is waited for once the answer in it is complete.
+const AFTER_DONE: Duration = Duration::from_secs(1);
 
 const REQUEST_ID: &str = "x-client-request-id";
 
@@ -32,10 +36,10 @@ pub struct OpenAi {
     pub(super) base: String,
     chat: Url,
     completions: Url,
-    redactor: Redactor,
+    pub(super) redactor: Redactor,
     ids: Arc<RequestIds>,
-    used: UsedConnections,
-    timeout: Duration,
+    pub(super) used: UsedConnections,
+    pub(super) timeout: Duration,
     keep_response: bool,
 }
 
@@ -88,8 +92,12 @@ impl OpenAi {
         let response = sent.map_err(|error| self.broken_before_answer(&error, seen))?;
         let status = response.status().as_u16();
         seen.status = Some(status);
-        if status != 200 {
+        if !response.status().is_success() {
             return Err(self.refused(response, status).await);
+        }
+        if let Some(encoding) = encoding_of(response.headers()) {
+            let what = format!("the answer is encoded as {encoding}, which was not asked for");
+            return Err(no_answer(status, what, Usage::default()));
         }
         let is_stream = response
             .headers()
@@ -108,21 +116,38 @@ impl OpenAi {
         let location =
             response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let url = response.url().clone();
-        // An error's body is worth less than its status: one that breaks off is taken as far as it came.
-        let body = self.read_body(response).await.unwrap_or_default();
+        let body = self.read_error(response).await;
         let mut failure = classify(status, ErrorBody::parse(&self.clean(&body)), pace);
         if status == 404 {
             failure.failure.message =
                 format!("{} (POST {})", failure.failure.message, self.redactor.redact(url.as_str()));
         }
-        if (300..400).contains(&status) {
-            let target = self.redactor.redact(location.as_deref().unwrap_or("elsewhere")).into_owned();
+        if let Some(location) = location.filter(|_| (300..400).contains(&status)) {
+            let target = self.redactor.redact(&location).into_owned();
             failure.failure.message = format!(
                 "the server answered {status}, a redirect to {}; redirects are not followed, give the right --base-url",
                 shorten(&target)
             );
         }
         failure
+    }
+
+    /// An error's body is worth less than its status: one that breaks off is taken as far as it came.
+    async fn read_error(&self, response: Response) -> Vec<u8> {
+        let connection = Connection::of(&response);
+        let mut pieces = pin!(self.pieces(response));
+        let mut body = Vec::new();
+        while body.len() <= MOST_ERROR_BYTES {
+            match pieces.next().await {
+                Some(Ok(piece)) => body.extend_from_slice(&piece),
+                Some(Err(_)) => break,
+                None => {
+                    self.used.answered(connection);
+                    break;
+                }
+            }
+        }
+        body
     }
 
     pub(super) async fn read_body(&self, response: Response) -> Result<Bytes, AttemptFailure> {
@@ -156,6 +181,12 @@ impl OpenAi {
                 failure
             })?;
             events.push(&piece, |data| assembly.event(&self.clean(data), status))?;
+            if assembly.is_done() {
+                // The connection can carry another request once its end is read; the answer does not depend on it.
+                let rest = async { while let Some(Ok(_)) = pieces.next().await {} };
+                let _ = tokio::time::timeout(AFTER_DONE, rest).await;
+                break;
+            }
         }
         self.used.answered(connection);
         assembly.finish(status)
@@ -185,60 +216,12 @@ impl OpenAi {
             }
         }
     }
-
-    fn broken_before_answer(&self, error: &reqwest::Error, seen: &mut Seen) -> AttemptFailure {
-        let what = self.redactor.redact(&describe(error)).into_owned();
-        if error.is_connect() {
-            seen.reached = false;
-            return self.not_connected(&what);
-        }
-        if error.is_timeout() {
-            return self.timed_out();
-        }
-        let message = format!("the connection broke before an answer came: {what}");
-        let advice = match (self.used.was_used(error), death(error)) {
-            (true, Some(Death::Closed)) => {
-                // The server had closed it and never read the request: there was no attempt.
-                seen.reached = false;
-                Advice::Resend
-            }
-            (true, Some(Death::Reset)) => Advice::Resend,
-            _ => Advice::Retry { after: None },
-        };
-        unanswered(FailureKind::Connection, message, advice)
-    }
-
-    fn not_connected(&self, what: &str) -> AttemptFailure {
-        let message = format!("cannot connect to {}: {what}", self.base);
-        // A certificate does not become right by waiting.
-        let advice = if what.contains("certificate") { Advice::Stop } else { Advice::Down };
-        unanswered(FailureKind::Connection, message, advice)
-    }
-
-    fn broken_in_body(&self, error: &reqwest::Error, status: u16) -> AttemptFailure {
-        if error.is_timeout() {
-            let mut failure = self.timed_out();
-            failure.failure.status = Some(status);
-            return failure;
-        }
-        let what = self.redactor.redact(&describe(error)).into_owned();
-        let message = format!("the connection broke in the middle of the answer: {what}");
-        let mut failure = unanswered(FailureKind::Connection, message, Advice::Retry { after: None });
-        failure.failure.status = Some(status);
-        failure
-    }
-
-    fn timed_out(&self) -> AttemptFailure {
-        let limit = humantime::format_duration(self.timeout);
-        let message = format!("no answer within {limit} (--timeout)");
-        unanswered(FailureKind::Timeout, message, Advice::Retry { after: None })
-    }
 }
 
 /// What is known of an attempt while it is under way.
-struct Seen {
+pub(super) struct Seen {
     status: Option<u16>,
-    reached: bool,
+    pub(super) reached: bool,
 }
 
 impl Provider for OpenAi {
@@ -248,6 +231,12 @@ impl Provider for OpenAi {
         let result = self.exchange(request, started, &mut seen).await;
         Attempt { result, status: seen.status, reached: seen.reached, latency: started.elapsed() }
     }
+}
+
+/// The coding that a body came in, where it is not as it is.
+fn encoding_of(headers: &HeaderMap) -> Option<String> {
+    let encoding = String::from_utf8_lossy(headers.get(CONTENT_ENCODING)?.as_bytes()).trim().to_owned();
+    (!encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")).then(|| shorten(&encoding))
 }
 
 fn pace_of(headers: &HeaderMap) -> Pace {
@@ -265,24 +254,4 @@ fn too_large(status: u16) -> AttemptFailure {
     );
     failure.advice = Advice::GiveUp;
     failure
-}
-
-/// How a connection ended before a byte came back.
-enum Death {
-    /// Its end was read, or nothing could be written any more, as with one that the server closed while it was idle.
-    Closed,
-    /// It was reset. The server may have read the request first.
-    Reset,
-}
-
-fn death(error: &reqwest::Error) -> Option<Death> {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
-    let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    if io == Some(ConnectionReset) {
-        return Some(Death::Reset);
-    }
-    let closed = causes(error)
-        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
-        .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
-    (closed || matches!(io, Some(BrokenPipe | NotConnected))).then_some(Death::Closed)
 }

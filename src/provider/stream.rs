@@ -106,6 +106,9 @@ impl Assembly {
             self.done = true;
             return Ok(());
         }
+        if data.trim_ascii().is_empty() {
+            return Ok(()); // a sign of life
+        }
         let chunk: Body<'_> = serde_json::from_slice(data).map_err(|error| {
             no_answer(status, format!("the stream holds what is no JSON: {error}"), self.usage)
         })?;
@@ -158,6 +161,10 @@ impl Assembly {
         if choices.is_empty() {
             return Err(no_answer(status, "the stream ended without a choice", usage));
         }
+        if !self.done && choices.iter().any(|choice| choice.finish_reason.is_none()) {
+            let what = "the stream ends without [DONE] or a finish_reason: it was cut short";
+            return Err(no_answer(status, what, usage));
+        }
         let logprobs: Vec<Value> = choices.iter_mut().filter_map(|choice| choice.logprobs.take()).collect();
         let logprobs = match logprobs.as_slice() {
             [] => None,
@@ -179,6 +186,11 @@ impl Assembly {
         };
         check(&completion, status, usage)?;
         Ok(Answer { completion, usage, model: self.model })
+    }
+
+    /// Whether the stream said that it is complete.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
     }
 
     /// What the stream said it consumed so far.

@@ -1,4 +1,4 @@
-//! The rooms of the house and the doors between them: who may import whom.
+//! The rooms of the house and the doors between them: who may import whom. And that what is written down is so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -131,4 +131,23 @@ fn imports_are_found_however_they_are_written() {
     let code = "use crate::domain::Row;\n// crate::cli\nuse crate::{\n    input::{A, b::C},\n    pace,\n};\n\
         fn f() -> crate::ledger::Ledger {}\n#[cfg(test)]\nuse crate::sim;";
     assert_eq!(imports(code), ["domain", "input", "pace", "ledger"]);
+}
+
+#[test]
+fn every_test_that_the_list_of_faults_names_is_there() {
+    let list = fs::read_to_string(package().join("FAULTS.md")).unwrap();
+    let sources: String = fs::read_dir(package().join("tests/it"))
+        .unwrap()
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    let named: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with('|') && !line.starts_with("| fault") && !line.starts_with("|--"))
+        .map(|line| line.trim_end_matches('|').rsplit('|').next().unwrap().trim())
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for test in named.iter().flat_map(|cell| cell.split(", ")) {
+        let name = test.trim_matches('`').rsplit("::").next().unwrap();
+        assert!(sources.contains(&format!("fn {name}()")), "FAULTS.md names {test}, which is no test");
+    }
 }

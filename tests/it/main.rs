@@ -9,12 +9,16 @@ mod wire;
 
 mod architecture;
 mod bad_input;
+mod broken_connections;
 mod continuing;
 mod crashes;
+mod faults;
 mod fuzz;
 mod help;
 mod main_job;
 mod models;
+mod outage;
+mod proof;
 mod proxies;
 mod report;
 mod requests;

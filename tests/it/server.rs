@@ -65,6 +65,12 @@ pub enum Reply {
     Hang,
     /// These bytes, then the connection closes.
     RawBytes(Vec<u8>),
+    /// These bytes, then another reply.
+    First(Vec<u8>, Box<Reply>),
+    /// These bytes again and again, with a pause before each time, until the client goes away.
+    Endless(Vec<u8>, Duration),
+    /// Nothing more: the connection waits for the next request.
+    Keep,
 }
 
 impl Reply {
@@ -89,6 +95,16 @@ impl Reply {
         let Self::Status(status, mut headers, body) = self else { panic!("only a status has headers") };
         headers.push((name.to_owned(), value.to_owned()));
         Self::Status(status, headers, body)
+    }
+
+    /// An answer with this body, whatever it is.
+    pub fn ok(body: impl Into<String>) -> Self {
+        Self::Status(200, Vec::new(), body.into())
+    }
+
+    /// This head and this much of a body, then another reply.
+    pub fn begun(head: &str, body: &str, then: Self) -> Self {
+        Self::First(format!("HTTP/1.1 {head}\r\n\r\n{body}").into_bytes(), Box::new(then))
     }
 
     /// The same reply, but later.
@@ -130,7 +146,15 @@ impl Server {
 
     /// A server that asks the script what to do with a request that it sees for the n-th time (from 1).
     pub fn start(script: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
+    }
+
+    /// The same at a certain address, where another one may have been before.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),
@@ -150,6 +174,10 @@ impl Server {
             }
         });
         Self { address, shared }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What `--base-url` takes.
@@ -258,12 +286,17 @@ impl Shared {
         state.billed = [state.billed, billed].into_iter().sum();
     }
 
+    /// Waits, and says whether the server is to stop.
+    fn pause(&self, wait: Duration) -> bool {
+        let stopped = self.stopped.lock().unwrap();
+        *self.stop.wait_timeout_while(stopped, wait, |stopped| !*stopped).unwrap().0
+    }
+
     /// Does it, and says whether the connection stays open.
     fn carry_out(&self, reply: Reply, received: &Received, stream: &mut TcpStream) -> bool {
         match reply {
             Reply::Delay(wait, then) => {
-                let stopped = self.stopped.lock().unwrap();
-                drop(self.stop.wait_timeout_while(stopped, wait, |stopped| !*stopped).unwrap());
+                self.pause(wait);
                 return self.carry_out(*then, received, stream);
             }
             Reply::Answer => {
@@ -283,6 +316,18 @@ impl Shared {
             Reply::RawBytes(bytes) => {
                 self.leave(Usage::default());
                 drop(stream.write_all(&bytes));
+            }
+            Reply::First(bytes, then) => {
+                drop(stream.write_all(&bytes));
+                return self.carry_out(*then, received, stream);
+            }
+            Reply::Endless(bytes, pause) => {
+                while !self.pause(pause) && stream.write_all(&bytes).is_ok() {}
+                self.leave(Usage::default());
+            }
+            Reply::Keep => {
+                self.leave(Usage::default());
+                return true;
             }
             Reply::Close => self.leave(Usage::default()),
             Reply::Reset => {

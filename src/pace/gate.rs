@@ -158,7 +158,24 @@ impl Gate {
     }
 }
 
+impl State {
+    /// The one who knocked found nobody: the next one waits longer.
+    fn knock_later(&mut self, probe: bool, settings: &GateSettings, now: Instant) {
+        if let Self::Down { next_probe, pause, .. } = self
+            && probe
+        {
+            *pause = (*pause * 2).min(settings.probe_max);
+            *next_probe = now + *pause;
+        }
+    }
+}
+
 impl Pass<'_> {
+    /// Somebody took the request and did not answer, as a proxy does whose server is down: no sign that it is up.
+    pub fn unanswered(&self) {
+        self.gate.state().knock_later(self.probe, &self.gate.settings, Instant::now());
+    }
+
     /// The endpoint said something, be it a refusal. Returns whether it had been down. What was sent before it went
     /// down says nothing about it.
     #[must_use]
@@ -180,12 +197,9 @@ impl Pass<'_> {
         let settings = &self.gate.settings;
         let mut state = self.gate.state();
         let news = match &mut *state {
-            State::Down { next_probe, pause, .. } => {
-                // Rows that were already on their way when it went down say nothing new.
-                if self.probe {
-                    *pause = (*pause * 2).min(settings.probe_max);
-                    *next_probe = now + *pause;
-                }
+            // Rows that were already on their way when it went down say nothing new.
+            State::Down { .. } => {
+                state.knock_later(self.probe, settings, now);
                 false
             }
             state => {
@@ -291,7 +305,11 @@ mod tests {
                         return;
                     }
                     probes.lock().unwrap().push(start.elapsed().as_secs());
-                    assert!(!pass.down("refused"));
+                    if start.elapsed() < Duration::from_secs(10) {
+                        assert!(!pass.down("refused"));
+                    } else {
+                        pass.unanswered();
+                    }
                 }
             });
         }

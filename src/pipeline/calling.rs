@@ -190,8 +190,10 @@ impl<P: Provider> Call<P> {
             self.spent.by_status.count(attempt.status);
             self.latency = Some(attempt.latency);
         }
-        if attempt.reached && pass.reached() {
-            pool.tell(Message::Event(Event::Notice(Notice::EndpointUp))).await;
+        match attempt.status {
+            Some(_) if pass.reached() => pool.tell(Message::Event(Event::Notice(Notice::EndpointUp))).await,
+            None if attempt.reached => pass.unanswered(),
+            _ => {}
         }
         let failed = match attempt.result {
             Ok(answer) => {

@@ -41,8 +41,9 @@ impl Way {
 
     /// From now on connections are refused; those that are open break.
     fn close(&self) {
+        let mut open = self.gate.open.lock().unwrap();
         self.gate.closed.store(true, Ordering::SeqCst);
-        for connection in self.gate.open.lock().unwrap().drain(..) {
+        for connection in open.drain(..) {
             drop(connection.shutdown(std::net::Shutdown::Both));
         }
     }
@@ -68,13 +69,18 @@ impl WayGate {
             [request[4], request[5], request[6], request[7]],
             u16::from_be_bytes([request[8], request[9]]),
         ));
-        if self.closed.load(Ordering::SeqCst) {
+        let is_open = {
+            let mut open = self.open.lock().unwrap();
+            let is_open = !self.closed.load(Ordering::SeqCst);
+            open.extend(client.try_clone().ok().filter(|_| is_open));
+            is_open
+        };
+        if !is_open {
             self.refused.fetch_add(1, Ordering::SeqCst);
             client.write_all(&[5, REFUSED, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
             return None;
         }
         let server = TcpStream::connect(to).ok()?;
-        self.open.lock().unwrap().push(client.try_clone().ok()?);
         client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
         let (mut back, mut to_client) = (server.try_clone().ok()?, client.try_clone().ok()?);
         thread::spawn(move || {

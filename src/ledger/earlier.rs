@@ -94,6 +94,8 @@ pub struct Earlier {
     gone: Vec<u64>,
     /// Where lines begin that others have taken the place of.
     replaced: Vec<u64>,
+    /// How many lines hold outcomes.
+    outcomes: u64,
     end: u64,
     damaged: u64,
 }
@@ -142,6 +144,7 @@ impl Earlier {
     }
 
     fn note(&mut self, offset: u64, head: &Head, current: bool) {
+        self.outcomes += 1;
         let Some(identity) = head.identity else { return };
         self.replaced.extend(head.was);
         let flag = |set: bool, flag: u64| if set { flag } else { 0 };
@@ -270,6 +273,12 @@ impl Earlier {
             }
         }
         Ok(by_request)
+    }
+
+    /// How many lines hold outcomes, of whatever rows.
+    #[must_use]
+    pub fn outcomes(&self) -> u64 {
+        self.outcomes
     }
 
     /// Attempts for rows in runs that ended before the row did, and where lines begin that others have taken the place

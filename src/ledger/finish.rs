@@ -18,12 +18,31 @@ const BUFFER: usize = 256 * 1024;
 /// A new output on its way to its place.
 #[derive(Debug)]
 pub struct NewOutput {
-    output: BufWriter<File>,
-    hasher: blake3::Hasher,
+    output: BufWriter<Hashed>,
     length: u64,
     /// The new ledger, where the output is one that can be read back.
     next: Option<BufWriter<File>>,
     rows: u64,
+}
+
+/// A file that hashes what is written to it. It stands behind the buffer: large pieces are hashed several times as
+/// fast as single rows.
+#[derive(Debug)]
+struct Hashed {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Ledger {
@@ -34,14 +53,18 @@ impl Ledger {
     pub fn begin_output(&self, holds_rows: bool) -> Result<NewOutput, LedgerError> {
         let create = |name: &str| {
             let path = self.folder.join(name);
-            let file = File::create(&path).map_err(LedgerError::io("create", &path))?;
-            Ok(BufWriter::with_capacity(BUFFER, file))
+            File::create(&path).map_err(LedgerError::io("create", &path))
         };
         // In this order: a new ledger without an unfinished output would be taken for one to conclude.
         remove_if_there(&self.folder.join(NEXT_FILE))?;
-        let output = create(UNFINISHED_OUTPUT)?;
+        let output = Hashed { file: create(UNFINISHED_OUTPUT)?, hasher: blake3::Hasher::new() };
         let next = holds_rows.then(|| create(NEXT_FILE)).transpose()?;
-        let mut new = NewOutput { output, hasher: blake3::Hasher::new(), length: 0, next, rows: 0 };
+        let mut new = NewOutput {
+            output: BufWriter::with_capacity(BUFFER, output),
+            length: 0,
+            next: next.map(|file| BufWriter::with_capacity(BUFFER, file)),
+            rows: 0,
+        };
         if new.next.is_some() {
             new.keep(&Entry::Ledger { overwrites: false }.to_line()).map_err(self.cannot_write(NEXT_FILE))?;
         }
@@ -61,10 +84,11 @@ impl Ledger {
         gapless: bool,
     ) -> Result<(), LedgerError> {
         new.output.flush().map_err(self.cannot_write(UNFINISHED_OUTPUT))?;
-        self.sync(new.output.get_ref(), UNFINISHED_OUTPUT)?;
+        let Hashed { file, hasher } = new.output.get_ref();
+        self.sync(file, UNFINISHED_OUTPUT)?;
         fault::point("output-written", &self.file);
-        let modified_ns = modified(new.output.get_ref()).map_err(self.cannot_write(UNFINISHED_OUTPUT))?;
-        let sum = sum_of(&new.hasher.finalize());
+        let modified_ns = modified(file).map_err(self.cannot_write(UNFINISHED_OUTPUT))?;
+        let sum = sum_of(&hasher.finalize());
         let mark = OutputMark { len: new.length, modified_ns, sum, form, gapless, rows: new.rows };
         let last = [Entry::End(*end).to_line(), Entry::Output(mark, Some(totals)).to_line()].concat();
         if let Some(mut next) = new.next.take() {
@@ -151,7 +175,6 @@ impl NewOutput {
 impl Write for NewOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.output.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
         self.length += written as u64;
         Ok(written)
     }

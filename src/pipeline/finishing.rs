@@ -21,6 +21,8 @@ pub(super) struct Finishing<'a> {
     pub(super) places: &'a [u64],
     /// Where lines begin that others have taken the place of.
     pub(super) replaced: Vec<u64>,
+    /// How many lines of the ledger hold outcomes.
+    pub(super) outcomes: u64,
     /// Attempts for rows that are not finished.
     pub(super) unfinished: HashMap<Identity, Unfinished>,
     /// Whether the run wrote anything.
@@ -33,12 +35,15 @@ pub(super) struct Finishing<'a> {
 impl Finishing<'_> {
     /// Writes the output with the rows that are finished, and counts those that earlier runs finished.
     pub(super) fn finish(self, mut ledger: Ledger, summary: &mut Summary) -> Result<(), LedgerError> {
+        if self.is_as_it_was(&ledger)
+            && let Some(saved) = ledger.totals().and_then(Summary::of_saved)
+        {
+            *summary = Summary { run: summary.run, ..saved };
+            return Ok(());
+        }
         let mut stored = ledger.rows()?;
-        self.unfinished
-            .values()
-            .for_each(|unfinished| summary.add_unfinished(&unfinished.statuses, unfinished.usage));
-        if self.is_as_it_was(&ledger) {
-            return self.count(&mut stored, summary);
+        for unfinished in self.unfinished.values() {
+            summary.add_unfinished(&unfinished.statuses, unfinished.usage);
         }
         let as_lines = self.target.format == OutputFormat::Jsonl;
         if !as_lines {
@@ -122,18 +127,6 @@ impl Finishing<'_> {
             | u64::from(self.target.format == OutputFormat::Csv)
     }
 
-    /// Counts the rows of an output that stays as it is.
-    fn count(&self, stored: &mut StoredRows, summary: &mut Summary) -> Result<(), LedgerError> {
-        for place in self.places {
-            let (mut head, row) = stored.row(place & !RESUMED)?;
-            head.resumed = true;
-            if let Some(facts) = facts_of(&head, row) {
-                summary.add(&facts);
-            }
-        }
-        Ok(())
-    }
-
     /// The rows that are finished: by their place in the input, or in the ledger.
     fn in_order(&self) -> Vec<(u64, u64)> {
         let mut rows: Vec<(u64, u64)> =
@@ -182,8 +175,11 @@ impl Finishing<'_> {
         ledger: &Ledger,
         mut found: impl FnMut(u64, Head, &[u8]) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
-        let mut taken: Vec<u64> =
-            self.places.iter().map(|place| place & !RESUMED).chain(self.replaced.iter().copied()).collect();
+        let placed = self.places.iter().filter(|place| **place != 0).map(|place| place & !RESUMED);
+        let mut taken: Vec<u64> = placed.chain(self.replaced.iter().copied()).collect();
+        if taken.len() as u64 == self.outcomes {
+            return Ok(());
+        }
         taken.sort_unstable();
         let mut lines = Lines::open(&ledger.path()).map_err(cannot_read(ledger))?;
         while let Some((offset, line)) = lines.next_line().map_err(cannot_read(ledger))? {

@@ -260,13 +260,13 @@ pub async fn run<P: Provider>(
         opened = opening => opened.map_err(|_| RunError::Thread(std::io::ErrorKind::Other.into()))??,
         () = gave_up => return Err(RunError::Interrupted),
     };
-    let Opened { target, survey, resumes, replaced, known, _spool } = opened;
+    let Opened { target, survey, resumes, replaced, outcomes, known, _spool } = opened;
     let stop = Stop::new(controls.clone(), job.max_failures);
     let resumption = survey.resumption;
 
     let (to_recorder, recorder_inbox) = mpsc::channel(RECORDER_QUEUE);
     let unfinished = known.unfinished.clone();
-    let before = recording::Before { places: survey.places, replaced, unfinished };
+    let before = recording::Before { places: survey.places, replaced, outcomes, unfinished };
     let with_input = job.with_input;
     let recorder = recording::start(target, before, with_input, watchers, recorder_inbox, stop.clone())?;
     if resumes {
@@ -319,6 +319,7 @@ fn finish(
             selection: job.selection,
             places: &written.places,
             replaced: written.replaced,
+            outcomes: written.outcomes,
             unfinished: written.unfinished,
             wrote: written.wrote,
             columns: &read.columns,
@@ -343,6 +344,8 @@ struct Opened {
     resumes: bool,
     /// Where lines begin that others have taken the place of.
     replaced: Vec<u64>,
+    /// How many lines of the ledger hold outcomes.
+    outcomes: u64,
     known: reading::Known,
     /// Copies of what can be read only once, where it is read twice; gone with the run.
     _spool: Vec<tempfile::NamedTempFile>,
@@ -359,6 +362,7 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
             survey,
             resumes: false,
             replaced: Vec::new(),
+            outcomes: 0,
             known: reading::Known::default(),
             _spool: spool,
         });
@@ -383,6 +387,7 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
     ledger.write_settings(&serde_json::to_vec_pretty(&target.settings).unwrap_or_default())?;
     // A table's columns are found by reading its rows.
     let all_kept = survey.places.iter().all(|place| *place != 0) && target.format == OutputFormat::Jsonl;
+    let outcomes = earlier.outcomes();
     let (unfinished, replaced) = earlier.into_rest();
     let known = reading::Known {
         all_kept: survey.rows.filter(|_| resumes && all_kept),
@@ -391,5 +396,13 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
         unfinished,
         stored: second,
     };
-    Ok(Opened { target: recording::Target::Ledger(ledger), survey, resumes, replaced, known, _spool: spool })
+    Ok(Opened {
+        target: recording::Target::Ledger(ledger),
+        survey,
+        resumes,
+        replaced,
+        outcomes,
+        known,
+        _spool: spool,
+    })
 }

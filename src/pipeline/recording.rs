@@ -57,6 +57,8 @@ pub(super) struct Before {
     pub(super) places: Vec<u64>,
     /// Where lines begin that others have taken the place of.
     pub(super) replaced: Vec<u64>,
+    /// How many lines of the ledger hold outcomes.
+    pub(super) outcomes: u64,
     /// Attempts for rows that are not finished.
     pub(super) unfinished: HashMap<Identity, Unfinished>,
 }
@@ -69,6 +71,8 @@ pub(super) struct Recorded {
     pub(super) places: Vec<u64>,
     /// Where lines begin that others have taken the place of.
     pub(super) replaced: Vec<u64>,
+    /// How many lines of the ledger hold outcomes.
+    pub(super) outcomes: u64,
     /// Attempts for rows that are not finished.
     pub(super) unfinished: HashMap<Identity, Unfinished>,
     /// Whether anything was written.
@@ -98,6 +102,7 @@ pub(super) fn start(
         syncer,
         places: before.places,
         replaced: before.replaced,
+        outcomes: before.outcomes,
         unfinished: before.unfinished,
         wrote: false,
         summary: Summary::default(),
@@ -117,6 +122,7 @@ struct Recorder {
     syncer: Option<Syncer>,
     places: Vec<u64>,
     replaced: Vec<u64>,
+    outcomes: u64,
     unfinished: HashMap<Identity, Unfinished>,
     wrote: bool,
     summary: Summary,
@@ -157,6 +163,7 @@ impl Recorder {
             target: self.target,
             places: self.places,
             replaced: self.replaced,
+            outcomes: self.outcomes,
             unfinished: self.unfinished,
             wrote: self.wrote,
             summary: self.summary,
@@ -208,6 +215,7 @@ impl Recorder {
                 if let Some(syncer) = &self.syncer {
                     syncer.dirty.store(true, Ordering::Relaxed);
                 }
+                self.outcomes += placed.len() as u64;
                 for row in placed {
                     let resumed = if row.resumed { RESUMED } else { 0 };
                     self.place(row.slot, (start + row.start as u64) | resumed);

@@ -41,6 +41,35 @@ pub fn own_columns(input: &[String]) -> Vec<String> {
     id.into_iter().chain(ours).collect()
 }
 
+/// Our columns in a table that was written here, to read it back.
+#[derive(Clone, Debug)]
+pub struct OwnCells {
+    places: [Option<usize>; OURS.len()],
+    id: Option<usize>,
+}
+
+impl OwnCells {
+    /// Finds them in the header: the last columns of their names, or of their names with the prefix. `None` where the
+    /// table is none of ours.
+    #[must_use]
+    pub fn of(header: &csv::StringRecord) -> Option<Self> {
+        let columns: Vec<&str> = header.iter().map(|column| column.trim_start_matches(PREFIX)).collect();
+        let place = |name: &str| columns.iter().rposition(|column| *column == name);
+        let cells = Self { places: OURS.map(place), id: place("id") };
+        cells.places.iter().all(Option::is_some).then_some(cells)
+    }
+
+    /// A cell by the name of its column; `None` for an empty one.
+    #[must_use]
+    pub fn get<'a>(&self, record: &'a csv::StringRecord, name: &str) -> Option<&'a str> {
+        let place = match OURS.iter().position(|ours| *ours == name) {
+            Some(at) => self.places[at],
+            None => self.id.filter(|_| name == "id"),
+        };
+        record.get(place?).filter(|cell| !cell.is_empty())
+    }
+}
+
 /// Rows as a table (RFC 4180, quoted where needed).
 #[derive(Debug)]
 pub struct CsvSink<W: Write> {

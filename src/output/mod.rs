@@ -5,7 +5,7 @@ mod row;
 
 use std::io::{self, Write};
 
-pub use self::csv::{CsvSink, own_columns};
+pub use self::csv::{CsvSink, OwnCells, own_columns};
 pub use row::{Encoder, StoredError, StoredRow, Text, input_json};
 
 /// The formats of an output.

@@ -12,7 +12,7 @@ use crate::ledger::{
     EndOfRun, Entry, Head, LEDGER_FILE, LedgerError, Lines, OutputMark, Span, StoredRows, Unfinished,
     folder_of,
 };
-use crate::output::StoredRow;
+use crate::output::{OwnCells, StoredRow};
 
 /// Why an output cannot be reported on.
 #[derive(Debug, thiserror::Error)]
@@ -178,56 +178,37 @@ fn read_table(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
     let io_error = |error: csv::Error| io_error(output)(error.into());
     let mut reader = csv::Reader::from_path(output).map_err(io_error)?;
     let header = reader.headers().map_err(io_error)?.clone();
-    // Ours are the last columns of their names, or of their names with the prefix.
-    let column = |name: &str| {
-        let found = (0..header.len()).rev();
-        found
-            .into_iter()
-            .find(|at| header.get(*at).is_some_and(|column| column.trim_start_matches("pm_") == name))
-    };
-    let places = [
-        "status",
-        "model",
-        "prompt_tokens",
-        "completion_tokens",
-        "total_tokens",
-        "cost_usd",
-        "attempts",
-        "latency_ms",
-        "error",
-        "id",
-    ]
-    .map(column);
-    if places[0].is_none() {
-        let message = "the table has no column \"status\"".to_owned();
-        return Err(ReplayError::NotARow { path: output.to_owned(), line: 1, message });
-    }
+    let ours = OwnCells::of(&header).ok_or_else(|| ReplayError::NotARow {
+        path: output.to_owned(),
+        line: 1,
+        message: "the table lacks a column of those that `run` writes, such as \"status\"".to_owned(),
+    })?;
     for (number, record) in (0_u64..).zip(reader.records()) {
         let record = record.map_err(io_error)?;
-        let cell = |at: usize| places[at].and_then(|place| record.get(place)).filter(|cell| !cell.is_empty());
-        let tokens = |at: usize| cell(at).and_then(|cell| cell.parse().ok()).map(Tokens);
-        let failure = (cell(0) != Some("ok")).then(|| {
-            let (kind, message) = cell(8).unwrap_or_default().split_once(": ").unwrap_or_default();
+        let cell = |name: &str| ours.get(&record, name);
+        let tokens = |name: &str| cell(name).and_then(|cell| cell.parse().ok()).map(Tokens);
+        let failure = (cell("status") != Some("ok")).then(|| {
+            let (kind, message) = cell("error").unwrap_or_default().split_once(": ").unwrap_or_default();
             let kind = serde_json::from_value(kind.into()).unwrap_or(FailureKind::BadResponse);
-            let id = cell(9).map_or_else(|| number.to_string(), str::to_owned);
+            let id = cell("id").map_or_else(|| number.to_string(), str::to_owned);
             FailedRow { id: Cow::Owned(RowId::Text(id)), kind, status: None, message: message.into() }
         });
-        let attempts = cell(6).and_then(|cell| cell.parse().ok()).unwrap_or(0);
+        let attempts = cell("attempts").and_then(|cell| cell.parse().ok()).unwrap_or(0);
         let status = (attempts > 0 && failure.is_none()).then_some((200, 1));
         summary.add(&Facts {
             failure,
-            model: cell(1).map(Cow::Borrowed),
+            model: cell("model").map(Cow::Borrowed),
             usage: Usage {
-                prompt_tokens: tokens(2),
-                completion_tokens: tokens(3),
-                total_tokens: tokens(4),
+                prompt_tokens: tokens("prompt_tokens"),
+                completion_tokens: tokens("completion_tokens"),
+                total_tokens: tokens("total_tokens"),
                 ..Usage::default()
             },
             wasted: Tokens(0),
-            cost: cell(5).and_then(|cell| cell.parse().ok()).and_then(Usd::from_dollars),
+            cost: cell("cost_usd").and_then(|cell| cell.parse().ok()).and_then(Usd::from_dollars),
             attempts,
             statuses: Cow::Owned(StatusCounts(status.into_iter().collect())),
-            latency: cell(7)
+            latency: cell("latency_ms")
                 .and_then(|cell| cell.parse::<f64>().ok())
                 .and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()),
             cached: false,

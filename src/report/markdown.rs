@@ -45,7 +45,7 @@ fn headline(summary: &Summary) -> Vec<[String; 2]> {
         ("ok", count(summary.ok)),
         ("failed", count(summary.failed)),
         ("kept from earlier runs", count(summary.resumed)),
-        ("requests", format!("{} ({} of them again)", count(summary.sent), count(summary.retried))),
+        ("requests", format!("{} ({} of them retries)", count(summary.sent), count(summary.retried))),
         ("prompt tokens", tokens(usage.prompt_tokens)),
         ("of which cached", tokens(usage.cached_tokens)),
         ("completion tokens", tokens(usage.completion_tokens)),

@@ -79,7 +79,7 @@ fn requests(summary: &Summary) -> String {
         })
         .collect();
     format!(
-        "{} sent, {} of them again ({})",
+        "{} sent, {} of them retries ({})",
         count(summary.sent),
         count(summary.retried),
         statuses.join(", ")

@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use promptmill::domain::{Identity, JobHash, RecordBody, RequestHash, RowId, RowSource, StatusCounts};
-use promptmill::ledger::{Durability, EndOfRun, Entry, Head, LEDGER_FILE, Ledger, Lines, Opening, folder_of};
+use promptmill::ledger::{
+    Durability, EndOfRun, Entry, Head, LEDGER_FILE, Ledger, Lines, NextLedger, Opening, folder_of,
+};
 use promptmill::output::StoredRow;
 
 /// Rows unless an argument says otherwise.
@@ -107,7 +109,7 @@ fn make_up(folder: &Path, output: &str, rows: u64, finished: bool) {
     let opening = Opening { overwrite: true, job: job_of(&path), durability: Durability::Off };
     fs::remove_file(&path).unwrap();
     let (mut ledger, _) = Ledger::open(&path, &opening).unwrap();
-    let mut new = finished.then(|| ledger.begin_output(true).unwrap());
+    let mut new = finished.then(|| ledger.begin_output(NextLedger::PointsIntoOutput).unwrap());
     if let Some(new) = &mut new {
         new.keep(&Entry::Run(opening.job).to_line()).unwrap();
     }

@@ -20,9 +20,21 @@ const BUFFER: usize = 256 * 1024;
 pub struct NewOutput {
     output: BufWriter<Hashed>,
     length: u64,
-    /// The new ledger, where the output is one that can be read back.
+    /// The new ledger, if there is to be one.
     next: Option<BufWriter<File>>,
+    kind: NextLedger,
     rows: u64,
+}
+
+/// What becomes of the ledger with a new output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextLedger {
+    /// It goes on: it holds all rows.
+    Same,
+    /// A new one points into the output, which can be read back.
+    PointsIntoOutput,
+    /// A new one holds the rows, which the old one did not and the output cannot give back.
+    HoldsRows,
 }
 
 /// A file that hashes what is written to it. It stands behind the buffer: large pieces are hashed several times as
@@ -46,11 +58,11 @@ impl Write for Hashed {
 }
 
 impl Ledger {
-    /// Begins a new output. With `holds_rows` the output can be read back, and the new ledger need not keep its rows.
+    /// Begins a new output.
     ///
     /// # Errors
     /// A file cannot be made.
-    pub fn begin_output(&self, holds_rows: bool) -> Result<NewOutput, LedgerError> {
+    pub fn begin_output(&self, kind: NextLedger) -> Result<NewOutput, LedgerError> {
         let create = |name: &str| {
             let path = self.folder.join(name);
             File::create(&path).map_err(LedgerError::io("create", &path))
@@ -58,11 +70,12 @@ impl Ledger {
         // In this order: a new ledger without an unfinished output would be taken for one to conclude.
         remove_if_there(&self.folder.join(NEXT_FILE))?;
         let output = Hashed { file: create(UNFINISHED_OUTPUT)?, hasher: blake3::Hasher::new() };
-        let next = holds_rows.then(|| create(NEXT_FILE)).transpose()?;
+        let next = (kind != NextLedger::Same).then(|| create(NEXT_FILE)).transpose()?;
         let mut new = NewOutput {
             output: BufWriter::with_capacity(BUFFER, output),
             length: 0,
             next: next.map(|file| BufWriter::with_capacity(BUFFER, file)),
+            kind,
             rows: 0,
         };
         if new.next.is_some() {
@@ -156,7 +169,7 @@ impl NewOutput {
         let span = Span::of(self.length, row);
         self.write_all(row)?;
         self.write_all(b"\n")?;
-        if head.identity.is_some() && self.next.is_some() {
+        if head.identity.is_some() && self.kind == NextLedger::PointsIntoOutput {
             self.rows += 1;
             self.keep(&head.stored_line(&span))?;
         }

@@ -85,6 +85,8 @@ pub struct Ledger {
     durability: Durability,
     mark: Option<OutputMark>,
     totals: Option<Value>,
+    /// Rows that only the output holds.
+    stored: u64,
     /// Held for as long as the run lives; the system lets go of it when the process dies.
     _lock: File,
 }
@@ -133,6 +135,7 @@ impl Ledger {
             durability: opening.durability,
             mark: earlier.marks.last().copied(),
             totals: earlier.totals.take(),
+            stored: earlier.stored,
             _lock: lock,
         };
         if ledger.length == 0 {
@@ -212,6 +215,12 @@ impl Ledger {
     #[must_use]
     pub fn mark(&self) -> Option<OutputMark> {
         self.mark
+    }
+
+    /// Whether the output holds rows that this ledger only points to.
+    #[must_use]
+    pub fn points_into_output(&self) -> bool {
+        self.stored > 0
     }
 
     /// The totals of the output as the last run left it, in its own form.

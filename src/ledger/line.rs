@@ -348,9 +348,18 @@ pub fn with_id(row: &[u8], id: &str) -> Vec<u8> {
 /// The row with another input, which is its last member: what a row carries beside its prompt may be edited without
 /// making it another question.
 #[must_use]
-pub fn with_input(row: &[u8], input: &[u8]) -> Option<Vec<u8>> {
-    let at = rfind_member(row)?;
-    Some([&row[..at + BEFORE_INPUT.len()], input, b"}"].concat())
+pub fn with_input(row: &[u8], input: &[u8]) -> Vec<u8> {
+    let end = rfind_member(row).unwrap_or(row.len().saturating_sub(1));
+    [&row[..end], BEFORE_INPUT, input, b"}"].concat()
+}
+
+/// The row without its input.
+#[must_use]
+pub fn without_input(row: &[u8]) -> Cow<'_, [u8]> {
+    match rfind_member(row) {
+        Some(end) => [&row[..end], b"}"].concat().into(),
+        None => row.into(),
+    }
 }
 
 /// Where the row's own `input` member stands. An answer's parts may hold members of that name, deeper down and before
@@ -442,12 +451,15 @@ mod tests {
             with_index(row, 7, true),
             &br#"{"id":",\"index\":5","index":7,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#[..]
         );
-        let edited = with_input(row, b"\"new\"").unwrap();
+        let edited = with_input(row, b"\"new\"");
         assert_eq!(
             edited,
             br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":"new"}"#
         );
-        assert_eq!(with_input(br#"{"id":1,"index":2}"#, b"1"), None);
+        assert_eq!(with_input(br#"{"id":1,"index":2}"#, b"1"), br#"{"id":1,"index":2,"input":1}"#);
+        let bare = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2}}"#;
+        assert_eq!(without_input(&edited), &bare[..]);
+        assert_eq!(without_input(br#"{"id":1,"index":2}"#), &br#"{"id":1,"index":2}"#[..]);
     }
 
     #[test]

@@ -14,9 +14,11 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use earlier::{Earlier, Found, Unfinished};
-pub use finish::NewOutput;
+pub use finish::{NewOutput, NextLedger};
 pub use folder::{Durability, LEDGER_FILE, Ledger, Opening, SyncHandle, folder_of};
-pub use line::{EndOfRun, Entry, Head, OutputMark, Unreadable, row_of, with_id, with_index, with_input};
+pub use line::{
+    EndOfRun, Entry, Head, OutputMark, Unreadable, row_of, with_id, with_index, with_input, without_input,
+};
 pub use read::{Lines, Span, StoredRows};
 
 /// Why a ledger cannot be used or written.

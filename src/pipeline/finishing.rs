@@ -1,5 +1,6 @@
 //! The end of a run: the output, whole and in order, from what the ledger and the output before it hold.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 
@@ -9,14 +10,23 @@ use super::{FileTarget, Selection};
 use crate::accounting::Summary;
 use crate::domain::Identity;
 use crate::ledger::{
-    EndOfRun, Entry, Head, Ledger, LedgerError, Lines, NewOutput, StoredRows, Unfinished, row_of, with_index,
+    EndOfRun, Entry, Head, Ledger, LedgerError, Lines, NewOutput, NextLedger, StoredRows, Unfinished, row_of,
+    with_index, without_input,
 };
 use crate::output::{CsvSink, OutputFormat, Sink as _};
+
+/// The bits of a form: a table, in the order of the input, rows without their input. Above them stands the first row.
+const IS_TABLE: u64 = 1;
+const IN_INPUT_ORDER: u64 = 2;
+pub(super) const LACKS_INPUT: u64 = 4;
+const FIRST_ROW_SHIFT: u32 = 3;
 
 /// What a run leaves to be finished.
 pub(super) struct Finishing<'a> {
     pub(super) target: &'a FileTarget,
     pub(super) selection: Selection,
+    /// Whether the row as it came is part of its output.
+    pub(super) with_input: bool,
     /// Where each row's line begins in the ledger; 0 for a row that is not finished.
     pub(super) places: &'a [u64],
     /// Where lines begin that others have taken the place of.
@@ -45,11 +55,15 @@ impl Finishing<'_> {
         for unfinished in self.unfinished.values() {
             summary.add_unfinished(&unfinished.statuses, unfinished.usage);
         }
-        let as_lines = self.target.format == OutputFormat::Jsonl;
-        if !as_lines {
+        let kind = match self.target.format {
+            OutputFormat::Jsonl => NextLedger::PointsIntoOutput,
+            OutputFormat::Csv if ledger.points_into_output() => NextLedger::HoldsRows,
+            OutputFormat::Csv => NextLedger::Same,
+        };
+        if kind == NextLedger::Same {
             self.note_orphans(&mut ledger)?;
         }
-        let mut new = ledger.begin_output(as_lines)?;
+        let mut new = ledger.begin_output(kind)?;
         let written = self.write(&ledger, &mut stored, &mut new, summary);
         if let Err(error) = written {
             ledger.abandon(new);
@@ -68,16 +82,24 @@ impl Finishing<'_> {
         match self.target.format {
             OutputFormat::Jsonl => {
                 self.keep_the_rest(ledger, stored, new)?;
-                let run = Entry::Run(ledger.job()).to_line();
-                new.keep(&run).map_err(cannot_write(ledger))?;
                 self.write_rows(stored, summary, |head, row| {
                     new.row(&head, row).map_err(cannot_write(ledger))
                 })
             }
             OutputFormat::Csv => {
-                let mut sink = CsvSink::new(new, self.columns.to_vec()).map_err(cannot_write(ledger))?;
+                let mut sink =
+                    CsvSink::new(&mut *new, self.columns.to_vec()).map_err(cannot_write(ledger))?;
                 self.write_rows(stored, summary, |_, row| sink.row(row).map_err(cannot_write(ledger)))?;
-                sink.finish().map_err(cannot_write(ledger))
+                sink.finish().map_err(cannot_write(ledger))?;
+                drop(sink);
+                if !ledger.points_into_output() {
+                    return Ok(());
+                }
+                // What the old output held goes into the ledger: a table cannot give it back.
+                self.keep_the_rest(ledger, stored, new)?;
+                self.write_rows(stored, &mut Summary::default(), |head, row| {
+                    new.keep(&head.with_row(row)).map_err(cannot_write(ledger))
+                })
             }
         }
     }
@@ -94,7 +116,8 @@ impl Finishing<'_> {
             (head.orphan, head.was) = (false, None);
             let brings_id = head.identity.is_none_or(|identity| identity.source.brings_id());
             let index = self.selection.offset + slot;
-            let row = if head.resumed { with_index(row, index, brings_id) } else { row.into() };
+            let row = if self.with_input { row.into() } else { without_input(row) };
+            let row = if head.resumed { with_index(&row, index, brings_id) } else { Cow::Borrowed(&*row) };
             if let Some(facts) = facts_of(&head, &row).filter(|_| head.resumed) {
                 summary.add(&facts);
             }
@@ -122,9 +145,11 @@ impl Finishing<'_> {
 
     /// What decides over the form of the output, beside its rows.
     fn form(&self) -> u64 {
-        self.selection.offset << 2
-            | u64::from(self.target.input_order) << 1
-            | u64::from(self.target.format == OutputFormat::Csv)
+        let bit = |set: bool, bit: u64| if set { bit } else { 0 };
+        self.selection.offset << FIRST_ROW_SHIFT
+            | bit(self.target.format == OutputFormat::Csv, IS_TABLE)
+            | bit(self.target.input_order, IN_INPUT_ORDER)
+            | bit(!self.with_input, LACKS_INPUT)
     }
 
     /// The rows that are finished: by their place in the input, or in the ledger.
@@ -156,7 +181,8 @@ impl Finishing<'_> {
             let line = Entry::Attempt(*identity, unfinished.clone()).to_line();
             new.keep(&line).map_err(cannot_write(ledger))?;
         }
-        Ok(())
+        // The rows that follow are those of this job.
+        new.keep(&Entry::Run(ledger.job()).to_line()).map_err(cannot_write(ledger))
     }
 
     /// Says which answers belong to no row of the input, where the ledger goes on as it is.

@@ -317,6 +317,7 @@ fn finish(
         let finishing = finishing::Finishing {
             target,
             selection: job.selection,
+            with_input: job.with_input,
             places: &written.places,
             replaced: written.replaced,
             outcomes: written.outcomes,
@@ -355,7 +356,7 @@ struct Opened {
 fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
     let Target::File(target) = job.target.clone() else {
         let spool = if job.strict { job.inputs.spool().map_err(RunError::Spool)? } else { Vec::new() };
-        let survey = survey::survey(job, &mut Earlier::default(), None, &[], drain)?;
+        let survey = survey::survey(job, &mut Earlier::default(), None, &survey::Since::default(), drain)?;
         let target = recording::Target::Stdout(JsonlSink(std::io::stdout()));
         return Ok(Opened {
             target,
@@ -379,8 +380,11 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
     let spool = if reads_twice { job.inputs.spool().map_err(RunError::Spool)? } else { Vec::new() };
     let stored = || if resumes { ledger.rows().map(Some) } else { Ok(None) };
     let (first, second) = (stored()?, stored()?);
+    // What was written without its input gets it.
+    let lacks_input = ledger.mark().is_some_and(|mark| mark.form & finishing::LACKS_INPUT != 0);
+    let adds_input = job.with_input && lacks_input;
     let before = job.inputs.state();
-    let mut survey = survey::survey(job, &mut earlier, first, &changed, drain)?;
+    let mut survey = survey::survey(job, &mut earlier, first, &survey::Since { changed, adds_input }, drain)?;
     if reads_twice && let Some(file) = job.inputs.changed_since(&before) {
         return Err(RunError::InputChanged(file));
     }

@@ -233,16 +233,14 @@ impl Reader<'_> {
         record: &Record,
         identity: Identity,
     ) -> Result<Message, LedgerError> {
-        let with_record = self.job.with_input;
         let (mut head, row) = self.stored()?.row(offset)?;
         let row = &with_id(row, &serde_json::to_string(id).unwrap_or_default());
         head.input = record.body.hash().short();
         head.identity = Some(identity);
         head.orphan = false;
         head.was = Some(offset);
-        let edited = with_record.then(|| with_input(row, input_json(record).as_bytes())).flatten();
-        let row = edited.as_ref().unwrap_or(row);
-        Ok(Message::Renamed { slot, before: offset, line: head.with_row(row) })
+        let edited = if self.job.with_input { &with_input(row, input_json(record).as_bytes()) } else { row };
+        Ok(Message::Renamed { slot, before: offset, line: head.with_row(edited) })
     }
 
     /// What earlier runs spent on a row that failed.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ pub fn replay(outputs: &[PathBuf]) -> Result<Summary, ReplayError> {
 fn replay_one(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
     let ledger = folder_of(output).join(LEDGER_FILE);
     let overview = if ledger.exists() { Overview::read(&ledger)? } else { Overview::default() };
-    let is_table = output.extension().is_some_and(|extension| extension == "csv");
+    let is_table = is_table(output);
     let length = output.metadata().map(|output| output.len()).ok();
     if overview.is_clean && length == overview.mark.map(|mark| mark.len) {
         read_lines(output, Some(&ledger), &overview, summary)?;
@@ -112,6 +112,13 @@ fn replay_one(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
         summary.run.completion_tokens += end.completion_tokens;
     }
     Ok(())
+}
+
+/// Whether an output is a table: rows as JSON begin with a brace.
+fn is_table(output: &Path) -> bool {
+    let mut first = [0];
+    let read = std::fs::File::open(output).and_then(|mut file| file.read(&mut first));
+    read.is_ok_and(|read| read > 0 && first != *b"{")
 }
 
 /// Reads an output and, line by line beside it, the ledger that says what it lacks.

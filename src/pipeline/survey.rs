@@ -50,12 +50,21 @@ pub(super) enum Marked {
     },
 }
 
+/// What is different since the last run.
+#[derive(Debug, Default)]
+pub(super) struct Since {
+    /// Settings of the job, each as `name: before -> now`.
+    pub(super) changed: Vec<String>,
+    /// Whether rows were written without their input and are to have it now.
+    pub(super) adds_input: bool,
+}
+
 /// Looks at the input before anything is sent, where there is a reason to.
 pub(super) fn survey(
     job: &Job,
     earlier: &mut Earlier,
     stored: Option<StoredRows>,
-    changed: &[String],
+    since: &Since,
     drain: &CancellationToken,
 ) -> Result<Survey, RunError> {
     if !job.strict && earlier.is_empty() {
@@ -65,6 +74,7 @@ pub(super) fn survey(
         job,
         earlier,
         stored,
+        since,
         drain,
         found: Survey::default(),
         matched: 0,
@@ -74,13 +84,14 @@ pub(super) fn survey(
     };
     surveyor.look_at_all()?;
     surveyor.look_for_requests()?;
-    surveyor.conclude(changed)
+    surveyor.conclude()
 }
 
 struct Surveyor<'a> {
     job: &'a Job,
     earlier: &'a mut Earlier,
     stored: Option<StoredRows>,
+    since: &'a Since,
     drain: &'a CancellationToken,
     found: Survey,
     /// Answers of the last output that a row has taken.
@@ -227,7 +238,7 @@ impl Surveyor<'_> {
         }
         if !keep {
             self.found.marked.push((slot, Marked::Failed { offset: found.offset }));
-        } else if as_it_was {
+        } else if as_it_was && !self.since.adds_input {
             self.found.places[at] = found.offset | RESUMED;
         } else {
             self.found.marked.push((slot, Marked::Renamed { offset: found.offset }));
@@ -247,7 +258,7 @@ impl Surveyor<'_> {
     }
 
     /// Refuses where rows are bad and none may be, or where too much of what was paid for would be asked again.
-    fn conclude(mut self, changed: &[String]) -> Result<Survey, RunError> {
+    fn conclude(mut self) -> Result<Survey, RunError> {
         let rows = self.found.rows.unwrap_or(0);
         if self.job.strict && self.bad_rows > 0 {
             return Err(RunError::Strict { count: self.bad_rows, rows, examples: self.bad });
@@ -255,14 +266,20 @@ impl Surveyor<'_> {
         let answered = self.earlier.answered();
         let unmatched = answered.saturating_sub(self.matched);
         self.found.resumption.gone = unmatched.saturating_sub(self.found.resumption.edited);
-        let again = self.found.resumption.edited > 0 && !changed.is_empty();
+        let again = self.found.resumption.edited > 0 && !self.since.changed.is_empty();
         if let Some(target) = self.target()
             && target.earlier == EarlierAnswers::Continue
             && (unmatched * 2 > answered || again)
         {
             let path = target.path.clone();
             let paid = self.paid_for_unmatched()?;
-            return Err(RunError::Unmatched { path, unmatched, answered, paid, changed: changed.to_vec() });
+            return Err(RunError::Unmatched {
+                path,
+                unmatched,
+                answered,
+                paid,
+                changed: self.since.changed.clone(),
+            });
         }
         self.found.resumption.moved = moved(&self.found.places, self.earlier.in_order_until());
         Ok(self.found)

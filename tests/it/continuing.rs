@@ -263,6 +263,47 @@ fn an_output_that_is_a_link_is_written_where_it_leads() {
 }
 
 #[test]
+fn an_output_that_is_to_look_different_costs_nothing() {
+    let server = Server::echo();
+    let cli = Cli::with_prompts(8);
+    let whole = cli.read("in.jsonl");
+    cli.write("in.jsonl", lines(whole.lines().skip(1).map(str::to_owned)));
+    cli.job(&server, &[]).exits(0);
+    cli.write("in.jsonl", &whole);
+    for look in [
+        &["--no-input"][..],
+        &[],
+        &["--order", "completion"],
+        &["--output-format", "csv"],
+        &["--output-format", "csv", "--order", "completion"],
+        &["--no-input"],
+        &["--output-format", "csv"],
+        &["--offset", "3", "--drop-unmatched"],
+        &[],
+    ] {
+        cli.job(&server, look).exits(0);
+        assert_eq!(server.count(), 8, "{look:?}");
+        cli.run(&["report", "out.jsonl", "--report", "report.json"]).exits(0);
+        let rows = if look.contains(&"3") { 5 } else { 8 };
+        assert_eq!(cli.json("report.json")["rows"]["ok"], rows, "{look:?}");
+        if look.contains(&"csv") {
+            assert_eq!(cli.read("out.jsonl").lines().count(), 9);
+            continue;
+        }
+        let mut answers = cli.answers();
+        answers.sort_by_key(|row| row["index"].as_u64());
+        let first = 8 - rows;
+        assert_eq!(field(&answers, "index"), (first..8).collect::<Vec<_>>(), "{look:?}");
+        for row in &answers {
+            let input =
+                json!({"id": row["id"], "prompt": format!("What is the square of {}?", row["index"])});
+            let expected = if look.contains(&"--no-input") { Value::Null } else { input };
+            assert_eq!(row["input"], expected, "{look:?}");
+        }
+    }
+}
+
+#[test]
 fn every_durability_answers_every_row() {
     for durability in ["off", "row", "10ms", "0s"] {
         let server = Server::echo();

@@ -104,11 +104,21 @@ pub fn type_of(value: &RawValue) -> &'static str {
     }
 }
 
+/// How deep `serde_json` goes into a value that has to be understood and not only passed on.
+const DEEPEST: u8 = 127;
+
 /// The message of a JSON error without serde's "at line 1 column 17": every row is line 1 to it.
 #[must_use]
 pub fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    message.rsplit_once(" at line ").map_or(message.clone(), |(head, _)| head.to_owned())
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(head, _)| head);
+    match message {
+        "unexpected end of hex escape" | "lone leading surrogate in hex escape" => {
+            "half of a surrogate pair, which is no character (\\ud800 to \\udfff come in twos)".to_owned()
+        }
+        "recursion limit exceeded" => format!("nested more than {DEEPEST} deep"),
+        _ => message.to_owned(),
+    }
 }
 
 #[derive(Deserialize)]

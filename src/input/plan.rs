@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::body::{BodyBuilder, Content};
 use super::fields::{Field, Fields, Object, type_of, without_position};
 use super::parameters::{self, BadParameter, Parameters};
-use super::template::{Template, Variables};
+use super::template::{Template, UNDEFINED, Variables};
 use crate::domain::{Endpoint, Failure, FailureKind, Location, Record, RecordBody, Request, RowId};
 
 /// What holds for all rows of a job.
@@ -67,6 +67,12 @@ impl<S: Into<String>> From<S> for Fault {
     }
 }
 
+impl Fault {
+    fn in_field(self, name: &str) -> Self {
+        Self { message: format!("field {name:?}: {}", self.message), ..self }
+    }
+}
+
 type Made<T> = Result<T, Fault>;
 
 impl Planner {
@@ -82,7 +88,11 @@ impl Planner {
         let fields = match Fields::of(&record.body) {
             Ok(fields) => fields,
             Err(bad) => {
-                let fault = Fault { column: bad.column, message: format!("broken JSON: {}", bad.message) };
+                let mut message = format!("broken JSON: {}", bad.message);
+                if matches!(&record.body, RecordBody::Json(text) if text.contains('\r')) {
+                    message.push_str("; if the lines end with CR alone, convert them to LF");
+                }
+                let fault = Fault { column: bad.column, message };
                 let failure = invalid(&record.location, &fault);
                 if let RecordBody::Json(text) = record.body {
                     record.body = RecordBody::Text(text);
@@ -110,6 +120,15 @@ impl Planner {
         }
         let fields = Fields::of(body).map_err(|_| Unplannable)?;
         self.id_of(&fields).map_err(|_| Unplannable)
+    }
+
+    /// Whether a row brings a model of its own, whatever else may be wrong with it.
+    #[must_use]
+    pub fn brings_model(record: &Record) -> bool {
+        let Ok(fields) = Fields::of(&record.body) else { return false };
+        let in_batch_body =
+            BatchLine::of(&fields).ok().flatten().is_some_and(|batch| batch.body.get("model").is_some());
+        in_batch_body || own_parameters(&fields).is_ok_and(|own| own.contains_key("model"))
     }
 
     fn id_of(&self, fields: &Fields<'_>) -> Made<Option<RowId>> {
@@ -155,11 +174,11 @@ impl Planner {
                 own = Variables::of(body);
                 &own
             };
-            template.render(variables).map(Some).map_err(Fault::from)
+            template.render(variables).map(Some).map_err(|message| not_rendered(message, variables))
         };
         if let Some(template) = &self.settings.template {
             let variables = Variables::of(body);
-            let prompt = template.render(&variables)?;
+            let prompt = template.render(&variables).map_err(|message| not_rendered(message, &variables))?;
             return Ok(Content::Text { system: system(Some(&variables))?, prompt: prompt.into() });
         }
         if let Fields::Prompt(prompt) = fields {
@@ -176,7 +195,8 @@ impl Planner {
         match fields.get(name) {
             Some(Field::Cell(cell)) => Ok(Content::Text { system, prompt: cell.into() }),
             Some(Field::Json(raw)) if raw.get().starts_with('"') => {
-                Ok(Content::Text { system, prompt: text_of(raw)?.into() })
+                let prompt = text_of(raw).map_err(|fault| fault.in_field(name))?;
+                Ok(Content::Text { system, prompt: prompt.into() })
             }
             Some(Field::Json(raw)) => Ok(Content::Prompts { field: name.to_owned(), prompts: raw }),
             None => Err(self.missing_prompt(name, fields)),
@@ -207,7 +227,10 @@ impl Planner {
             .0
             .iter()
             .filter(|(name, _)| !matches!(name.as_ref(), "messages" | "prompt"))
-            .map(|(name, value)| Ok((name.to_string(), value_of(value)?)))
+            .map(|(name, value)| {
+                let value = value_of(value).map_err(|fault| fault.in_field(&format!("body.{name}")))?;
+                Ok((name.to_string(), value))
+            })
             .collect::<Made<_>>()?;
         parameters::check(batch.endpoint, &own).map_err(|bad| in_row(&bad, "body"))?;
         self.fill(batch.endpoint, &mut own);
@@ -260,6 +283,15 @@ fn invalid(location: &Location, fault: &Fault) -> Failure {
     Failure::new(FailureKind::InvalidInput, message)
 }
 
+/// A template's error, with what it could have used.
+fn not_rendered(message: String, variables: &Variables) -> Fault {
+    if message.ends_with(UNDEFINED) {
+        format!("{message}; {}", variables.list()).into()
+    } else {
+        message.into()
+    }
+}
+
 fn in_row(bad: &BadParameter, where_in_row: &str) -> Fault {
     format!("{where_in_row}.{} {}", bad.name, bad.message).into()
 }
@@ -268,7 +300,7 @@ fn row_id(name: &str, field: Field<'_>) -> Made<RowId> {
     match field {
         Field::Cell(cell) => Ok(RowId::Text(cell.to_owned())),
         Field::Json(raw) => match raw.get().as_bytes().first() {
-            Some(b'"') => Ok(RowId::Text(text_of(raw)?)),
+            Some(b'"') => Ok(RowId::Text(text_of(raw).map_err(|fault| fault.in_field(name))?)),
             Some(b'-' | b'0'..=b'9') => Ok(RowId::Number(raw.get().to_owned())),
             _ => Err(format!("field {name:?} must be a string or a number, found {}", type_of(raw)).into()),
         },
@@ -288,9 +320,8 @@ fn own_parameters(fields: &Fields<'_>) -> Made<Parameters> {
     match fields {
         Fields::Prompt(_) => Ok(Parameters::new()),
         Fields::Object(_) => match fields.get("params") {
-            Some(Field::Json(raw)) if raw.get().starts_with('{') => {
-                serde_json::from_str(raw.get()).map_err(|error| without_position(&error).into())
-            }
+            Some(Field::Json(raw)) if raw.get().starts_with('{') => serde_json::from_str(raw.get())
+                .map_err(|error| Fault::from(without_position(&error)).in_field("params")),
             Some(Field::Json(raw)) => Err(format!("params must be an object, found {}", type_of(raw)).into()),
             _ => Ok(Parameters::new()),
         },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
+use super::fields::{Object, without_position};
 use crate::domain::RecordBody;
 
 /// A template, compiled once.
@@ -35,35 +36,68 @@ impl Template {
     pub fn render(&self, variables: &Variables) -> Result<String, String> {
         self.environment
             .get_template(&self.name)
-            .and_then(|template| template.render(variables.0.clone()))
+            .and_then(|template| template.render(variables.value.clone()))
             .map_err(|error| describe(&error))
     }
 }
 
 /// A row's fields as a template sees them. A row that is one string is `prompt` and `text`.
 #[derive(Clone, Debug)]
-pub struct Variables(Value);
+pub struct Variables {
+    value: Value,
+    names: Vec<String>,
+    /// Fields that a template cannot have, and why.
+    unusable: Vec<String>,
+}
+
+/// How a message about an undefined variable ends.
+pub(super) const UNDEFINED: &str = "a row has no such field";
+
+/// How many names of fields a message lists.
+const LISTED: usize = 12;
 
 impl Variables {
     /// The variables of a row whose JSON is known to be sound.
     #[must_use]
     pub fn of(body: &RecordBody) -> Self {
-        Self(match body {
-            RecordBody::Json(json) => match serde_json::from_str(json) {
-                Ok(serde_json::Value::String(text)) => one_text(&text),
-                Ok(value) => Serde(value).into(),
-                Err(_) => Value::UNDEFINED,
-            },
+        let mut unusable = Vec::new();
+        let variables: BTreeMap<String, Value> = match body {
+            RecordBody::Json(json) if json.starts_with('{') => {
+                let object: Object<'_> = serde_json::from_str(json).unwrap_or_default();
+                let members = object.0.into_iter().filter_map(|(name, raw)| {
+                    let value = serde_json::from_str::<serde_json::Value>(raw.get())
+                        .map_err(|error| unusable.push(format!("{name} ({})", without_position(&error))));
+                    Some((name.into_owned(), Value::from(Serde(value.ok()?))))
+                });
+                members.collect()
+            }
+            RecordBody::Json(json) => one_text(&serde_json::from_str::<String>(json).unwrap_or_default()),
             RecordBody::Text(text) => one_text(text),
-            RecordBody::Table(row) => Value::from(
-                row.columns.iter().cloned().zip(row.cells.iter().cloned()).collect::<BTreeMap<_, _>>(),
-            ),
-        })
+            RecordBody::Table(row) => {
+                row.columns.iter().cloned().zip(row.cells.iter().map(Value::from)).collect()
+            }
+        };
+        let names = variables.keys().take(LISTED + 1).cloned().collect();
+        Self { value: Value::from(variables), names, unusable }
+    }
+
+    /// What a template can use, in words.
+    pub(super) fn list(&self) -> String {
+        let known = self.names.iter().take(LISTED).map(String::as_str);
+        let more = (self.names.len() > LISTED).then_some("…");
+        let known: Vec<&str> = known.chain(more).collect();
+        let mut list =
+            format!("it has: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") });
+        if !self.unusable.is_empty() {
+            list.push_str("; a template cannot use: ");
+            list.push_str(&self.unusable.join(", "));
+        }
+        list
     }
 }
 
-fn one_text(text: &str) -> Value {
-    Value::from(BTreeMap::from([("prompt", text.to_owned()), ("text", text.to_owned())]))
+fn one_text(text: &str) -> BTreeMap<String, Value> {
+    ["prompt", "text"].map(|name| (name.to_owned(), Value::from(text))).into()
 }
 
 fn describe(error: &minijinja::Error) -> String {
@@ -74,7 +108,7 @@ fn describe(error: &minijinja::Error) -> String {
     };
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     match error.kind() {
-        ErrorKind::UndefinedError => format!("{place}{detail}; a row has no such field"),
+        ErrorKind::UndefinedError => format!("{place}{detail}; {UNDEFINED}"),
         _ => format!("{place}{detail}"),
     }
 }

@@ -1,8 +1,7 @@
 //! `run --dry-run`: the requests as they would be sent, on standard output. Nothing is sent or written.
 
-use std::io::{Write as _, stdout};
-
 use super::errors::{self, CliError};
+use super::screen::{clean, clean_json, print_out};
 use crate::domain::{Failure, Row};
 use crate::pipeline::Job;
 
@@ -18,16 +17,13 @@ pub(super) fn print(job: &Job, most: usize) -> Result<u8, CliError> {
                 .plan(record)
                 .request
                 .map(|request| {
-                    let body = String::from_utf8_lossy(&request.body).into_owned();
+                    let body = clean_json(&String::from_utf8_lossy(&request.body));
                     format!("POST {} {body}", request.endpoint.path())
                 })
                 .map_err(|Failure { message, .. }| message),
         };
         failed |= line.is_err();
-        let line = line.unwrap_or_else(|message| format!("error: {message}"));
-        if writeln!(stdout().lock(), "{line}").is_err() {
-            break;
-        }
+        print_out(&(line.unwrap_or_else(|message| format!("error: {}", clean(&message))) + "\n"))?;
     }
     Ok(if failed { errors::SOME_FAILED } else { errors::OK })
 }

@@ -1,6 +1,7 @@
 //! Errors as people see them: what happened, what caused it, what to do.
 
 use std::error::Error as StdError;
+use std::io;
 
 use crate::domain::{Failure, FailureKind};
 use crate::input::InputError;
@@ -21,6 +22,10 @@ pub(super) const SOME_FAILED: u8 = 3;
 pub(super) const STOPPED: u8 = 4;
 /// Interrupted.
 pub(super) const INTERRUPTED: u8 = 130;
+
+/// What to do after a run that did not come to its end.
+pub(super) const GO_ON: &str = "run the same command again to continue";
+const MAKE_ROOM: &str = "make room there (or raise `ulimit -f`) and run the same command again to continue";
 
 /// What ends the program, and its exit code.
 #[derive(Debug)]
@@ -83,7 +88,7 @@ impl From<RunError> for CliError {
                 })
             }
             RunError::InputChanged(_) => Self::of(&error).hint("run the same command again when it is whole"),
-            RunError::Interrupted => Self { code: INTERRUPTED, ..Self::of(&error) },
+            RunError::Spool(_) => Self::of(&error).hint("TMPDIR says where temporary files are made"),
             _ => Self::of(&error),
         }
     }
@@ -91,6 +96,9 @@ impl From<RunError> for CliError {
 
 impl From<InputError> for CliError {
     fn from(error: InputError) -> Self {
+        if matches!(error, InputError::Stopped) {
+            return Self { code: INTERRUPTED, ..Self::failed("interrupted before anything was sent") };
+        }
         let hint = error.hint();
         let mut all = Self::of(&error);
         all.hint = hint;
@@ -112,9 +120,25 @@ impl From<LedgerError> for CliError {
             LedgerError::OutputChanged { .. } => all.hint(
                 "rename it to keep the change and run again: the answers that it still held are in the ledger now",
             ),
+            LedgerError::Io { ref source, .. } if is_full(source) => all.hint(MAKE_ROOM),
             _ => all,
         }
     }
+}
+
+/// What to do when the run ended early because of the disk.
+pub(super) fn how_to_go_on(error: &LedgerError) -> &'static str {
+    match error {
+        LedgerError::Io { source, .. } if is_full(source) => MAKE_ROOM,
+        _ => GO_ON,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 impl From<ConnectionError> for CliError {
@@ -122,6 +146,10 @@ impl From<ConnectionError> for CliError {
         Self { code: USAGE, ..Self::of(&error) }
     }
 }
+
+/// What to do about a server that cannot prove who it is.
+pub(super) const UNTRUSTED: &str = "the server's certificate must be valid for this host and signed by an authority \
+                                    that this system trusts; SSL_CERT_FILE names a file with further ones";
 
 /// What the endpoint at this base URL said that ended everything.
 pub(super) fn refused(failure: &Failure, base_url: &str) -> CliError {
@@ -140,6 +168,7 @@ pub(super) fn refused(failure: &Failure, base_url: &str) -> CliError {
              there are",
         ),
         FailureKind::Quota => error.hint("the account has no credit left; run the same command again when it has"),
+        FailureKind::Connection if failure.message.contains("certificate") => error.hint(UNTRUSTED),
         FailureKind::Connection => error.hint("is --base-url right, and is the server running?"),
         _ => error,
     }

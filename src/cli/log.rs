@@ -1,8 +1,8 @@
 //! Events as lines: what is tried again and what fails, or every row, on the screen or in a file.
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::errors::CliError;
@@ -39,16 +39,30 @@ impl Watcher for ScreenLog {
 #[derive(Debug)]
 pub(super) struct FileLog {
     file: BufWriter<File>,
+    path: PathBuf,
+    screen: Screen,
+    broken: bool,
 }
 
 impl FileLog {
-    pub(super) fn create(path: &Path) -> Result<Self, CliError> {
+    pub(super) fn create(path: &Path, screen: Screen) -> Result<Self, CliError> {
         let file = File::options()
             .create(true)
             .append(true)
             .open(path)
             .map_err(|error| CliError::failed(format!("--log-file {}: {error}", path.display())))?;
-        Ok(Self { file: BufWriter::new(file) })
+        Ok(Self { file: BufWriter::new(file), path: path.to_owned(), screen, broken: false })
+    }
+
+    /// A log that cannot be written must not cost the run: that is said once.
+    fn check(&mut self, written: io::Result<()>) {
+        if let Err(error) = written
+            && !std::mem::replace(&mut self.broken, true)
+        {
+            let path = self.path.display();
+            self.screen
+                .say(&format!("warning: cannot write the log {path}: {error}; the run goes on without it"));
+        }
     }
 }
 
@@ -56,9 +70,16 @@ impl Watcher for FileLog {
     fn event(&mut self, event: &Event) {
         if let Some((_, line)) = line(event) {
             let now = humantime::format_rfc3339_millis(SystemTime::now());
-            // A log that cannot be written must not cost the run.
-            let _ = writeln!(self.file, "{now} {}", clean(&line).replace('\n', " "));
+            let written = writeln!(self.file, "{now} {}", clean(&line).replace('\n', " "));
+            self.check(written);
         }
+    }
+}
+
+impl Drop for FileLog {
+    fn drop(&mut self) {
+        let written = self.file.flush();
+        self.check(written);
     }
 }
 

@@ -5,6 +5,7 @@ mod dry_run;
 mod errors;
 mod log;
 mod models;
+mod open_files;
 mod progress;
 mod report;
 mod run;
@@ -12,6 +13,7 @@ mod screen;
 mod settings;
 mod signals;
 mod sim;
+mod terminal;
 mod values;
 
 use std::process::ExitCode;

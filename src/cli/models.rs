@@ -1,11 +1,10 @@
 //! `promptmill models`.
 
-use std::io::{Write as _, stdout};
 use std::time::{Duration, SystemTime};
 
 use super::args::ModelsArgs;
 use super::errors::{self, CliError};
-use super::screen::{Screen, clean};
+use super::screen::{Screen, clean, clean_json, print_out};
 use super::settings;
 use crate::provider::{Model, OpenAi};
 
@@ -23,9 +22,8 @@ pub(super) fn models(args: &ModelsArgs) -> Result<u8, CliError> {
         }
     });
     let (models, body) = answer.map_err(|failed| errors::refused(&failed.failure, &connection.base_url))?;
-    let text = if args.json { String::from_utf8_lossy(&body).trim_end().to_owned() } else { table(models) };
-    // Whoever closed the pipe has read enough.
-    let _ = writeln!(stdout().lock(), "{text}");
+    let text = if args.json { clean_json(String::from_utf8_lossy(&body).trim_end()) } else { table(models) };
+    print_out(&(text + "\n"))?;
     Ok(errors::OK)
 }
 
@@ -34,11 +32,11 @@ fn table(mut models: Vec<Model>) -> String {
     let mut rows = vec![["MODEL", "OWNER", "CREATED", "CONTEXT", "SHUTDOWN"].map(str::to_owned)];
     rows.extend(models.into_iter().map(|model| {
         [
-            clean(&model.id),
-            clean(&model.owned_by.unwrap_or_default()),
+            in_a_cell(&model.id),
+            in_a_cell(&model.owned_by.unwrap_or_default()),
             model.created.map_or_else(String::new, day),
             model.max_model_len.map_or_else(String::new, crate::report::count),
-            clean(&model.shutdown_date.unwrap_or_default()),
+            in_a_cell(&model.shutdown_date.unwrap_or_default()),
         ]
     }));
     // A column that no model fills is not shown.
@@ -51,6 +49,10 @@ fn table(mut models: Vec<Model>) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn in_a_cell(text: &str) -> String {
+    clean(text).replace('\n', " ")
 }
 
 fn day(seconds: f64) -> String {

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::ProgressArg;
 use super::screen::Screen;
+use super::terminal::QuietKeys;
 use crate::domain::{Event, Notice, Resumption};
 use crate::input::Inputs;
 use crate::pipeline::{Controls, Selection, Watcher};
@@ -118,6 +119,7 @@ pub(super) struct Display {
     end: Option<mpsc::Sender<()>>,
     drawer: Option<JoinHandle<()>>,
     stop_counting: Arc<AtomicBool>,
+    _quiet_keys: Option<QuietKeys>,
 }
 
 /// Starts the display.
@@ -139,7 +141,7 @@ pub(super) fn start(
         mode => mode,
     };
     if mode == ProgressArg::None {
-        return (counter, Display { end: None, drawer: None, stop_counting });
+        return (counter, Display { end: None, drawer: None, stop_counting, _quiet_keys: None });
     }
     count_rows(inputs.clone(), selection, counts.clone(), stop_counting.clone());
     let (end, ended) = mpsc::channel();
@@ -148,9 +150,10 @@ pub(super) fn start(
     if let Some(bar) = &bar {
         screen.set_bar(bar.clone());
     }
+    let quiet_keys = bar.as_ref().map(|_| QuietKeys::start());
     let drawer =
         std::thread::Builder::new().name("progress".into()).spawn(move || drawer.draw(mode, bar, &ended));
-    (counter, Display { end: Some(end), drawer: drawer.ok(), stop_counting })
+    (counter, Display { end: Some(end), drawer: drawer.ok(), stop_counting, _quiet_keys: quiet_keys })
 }
 
 impl Drop for Display {

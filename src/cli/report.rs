@@ -1,11 +1,11 @@
 //! `promptmill report`, and the report files of `run`.
 
 use std::fs;
-use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 use super::args::ReportArgs;
 use super::errors::{self, CliError};
+use super::screen::{clean, clean_json, print_out};
 use crate::accounting::Summary;
 use crate::pipeline::replay;
 use crate::report::{to_json, to_markdown, to_text};
@@ -16,9 +16,7 @@ pub(super) fn report(args: &ReportArgs) -> Result<u8, CliError> {
     check_targets(&args.report)?;
     let summary = replay(&args.outputs).map_err(|error| CliError::of(&error))?;
     write(&summary, &args.report)?;
-    let text = if args.json { to_json(&summary) } else { to_text(&summary) };
-    // Whoever closed the pipe has read enough.
-    let _ = stdout().lock().write_all(text.as_bytes());
+    print_out(&if args.json { clean_json(&to_json(&summary)) } else { clean(&to_text(&summary)) })?;
     Ok(errors::OK)
 }
 

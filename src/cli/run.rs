@@ -1,11 +1,13 @@
 //! `promptmill run`.
 
+use std::io::ErrorKind;
+
 use super::args::RunArgs;
 use super::errors::{self, CliError};
 use super::log::{FileLog, ScreenLog};
 use super::screen::{Screen, print_error};
 use super::settings::{self, EndpointFacts};
-use super::{dry_run, progress, report, signals};
+use super::{dry_run, open_files, progress, report, signals};
 use crate::pipeline::{Controls, Ended, Halt, Job, Watcher};
 use crate::provider::OpenAi;
 use crate::report::to_text;
@@ -17,7 +19,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
     if args.input.template.as_deref().is_some_and(|template| template.contains(r"\n")) {
         screen.say(r"warning: --template holds a backslash and an n, which is no line break; write $'...\n...' or a real one");
     }
-    let concurrency = settings::concurrency(&args.pace);
+    let concurrency = open_files::fitting(settings::concurrency(&args.pace), args.sim, &screen)?;
     // Kept until the end: dropping it stops it.
     let mut simulator = None;
     let connection = if args.sim {
@@ -33,7 +35,9 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
         settings::connection(&args.connection, concurrency, &screen)?
     };
     let endpoint = EndpointFacts { connection, simulated: args.sim };
-    let job = settings::job(args, &endpoint)?;
+    let mut job = settings::job(args, &endpoint)?;
+    job.concurrency = concurrency;
+    settings::check_model(&job)?;
     if let Some(most) = args.output.dry_run {
         return dry_run::print(&job, most);
     }
@@ -44,9 +48,10 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
 
 fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Result<Ended, CliError> {
     let controls = Controls::new(job.concurrency);
+    signals::watch(controls.clone(), job.inputs.clone(), screen.clone(), args.connection.timeout)?;
     let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
     if let Some(path) = &args.display.log_file {
-        watchers.push(Box::new(FileLog::create(path)?));
+        watchers.push(Box::new(FileLog::create(path, screen.clone())?));
     }
     if args.display.verbose > 0 {
         watchers.push(Box::new(ScreenLog::new(screen.clone(), args.display.verbose)));
@@ -65,13 +70,7 @@ fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Resul
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
-    let ended = runtime.block_on(async {
-        let signals = signals::watch(controls.clone(), screen.clone(), args.connection.timeout);
-        tokio::select! {
-            ended = crate::pipeline::run(job, provider, watchers, controls.clone()) => ended,
-            () = signals => unreachable!("the watch for signals never ends"),
-        }
-    });
+    let ended = runtime.block_on(crate::pipeline::run(job, provider, watchers, controls));
     // Names are looked up on threads of the runtime; one that hangs must not keep the program.
     runtime.shutdown_background();
     drop(display);
@@ -81,20 +80,17 @@ fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Resul
 /// Says what came of it, writes the reports, and gives the exit code.
 fn conclude(args: &RunArgs, ended: &Ended, base_url: &str, screen: &Screen) -> Result<u8, CliError> {
     screen.say(to_text(&ended.summary).trim_end());
-    if ended.unmatched > 0 {
-        screen.say(&format!(
-            "{} earlier answers belong to no row of this input: left out of the output, kept in the ledger",
-            ended.unmatched
-        ));
-    }
     if args.output.output.exists() {
         screen.say(&format!("{:<11}{}", "output", args.output.output.display()));
+    }
+    if ended.summary.rows == 0 && ended.halt.is_none() {
+        screen.say(&format!("warning: there are no rows to answer in {}", args.input.inputs.join(", ")));
     }
     report::write(&ended.summary, &args.output.report)?;
     let Some(halt) = &ended.halt else {
         return Ok(if ended.summary.failed > 0 { errors::SOME_FAILED } else { errors::OK });
     };
-    let again = "run the same command again to continue";
+    let again = errors::GO_ON;
     let (code, error) = match halt {
         Halt::Interrupted => {
             screen.say(&format!("interrupted; {again}"));
@@ -104,7 +100,11 @@ fn conclude(args: &RunArgs, ended: &Ended, base_url: &str, screen: &Screen) -> R
         Halt::EndpointDown(message) => (
             if ended.complete { errors::SOME_FAILED } else { errors::FAILED },
             CliError::failed(format!("{message}; given up after --max-wait"))
-                .hint(format!("is --base-url right, and is the server running? {again}")),
+                .hint(if message.contains("certificate") {
+                    errors::UNTRUSTED.to_owned()
+                } else {
+                    format!("is --base-url right, and is the server running? {again}")
+                }),
         ),
         Halt::MaxFailures(failed) => {
             let message = format!("stopped: {failed} rows failed, more than --max-failures allows");
@@ -118,8 +118,13 @@ fn conclude(args: &RunArgs, ended: &Ended, base_url: &str, screen: &Screen) -> R
                 error.hint("mend what they have in common; --max-failures none goes on regardless"),
             )
         }
-        Halt::Input(error) => (errors::FAILED, CliError::of(error).hint(again)),
-        Halt::Ledger(error) => (errors::FAILED, CliError::of(error).hint(again)),
+        Halt::Input(error) => {
+            let error = CliError::of(error).hint("mend it and run the same command again to continue");
+            (errors::FAILED, error)
+        }
+        Halt::Ledger(error) => (errors::FAILED, CliError::of(error).hint(errors::how_to_go_on(error))),
+        // Whoever closed the pipe has read enough.
+        Halt::Stdout(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(errors::OK),
         Halt::Stdout(error) => {
             (errors::FAILED, CliError::failed(format!("cannot write standard output: {error}")))
         }

@@ -14,7 +14,7 @@ use super::args::{
 };
 use super::errors::CliError;
 use super::screen::Screen;
-use crate::domain::{Endpoint, Secret};
+use crate::domain::{Endpoint, Row, Secret};
 use crate::input::parameters::{self, Parameters};
 use crate::input::{Format, InputSettings, Inputs, PlanSettings, Planner, Template};
 use crate::output::OutputFormat;
@@ -173,6 +173,30 @@ pub(super) fn job(args: &RunArgs, endpoint: &EndpointFacts) -> Result<Job, CliEr
     })
 }
 
+/// A job without a model whose rows bring none either would fail row by row. What can be read only once is not looked
+/// at, and neither is what lies behind the first row with a model.
+pub(super) fn check_model(job: &Job) -> Result<(), CliError> {
+    if job.model.is_some() || !job.inputs.can_be_reread() {
+        return Ok(());
+    }
+    let mut without = false;
+    for row in job.inputs.rows() {
+        match row {
+            Ok(Row::Record(record)) if Planner::brings_model(&record) => return Ok(()),
+            Ok(Row::Record(_)) => without = true,
+            Ok(Row::Bad(_)) => {}
+            // What is wrong with the input, the run says.
+            Err(_) => return Ok(()),
+        }
+    }
+    if !without {
+        return Ok(());
+    }
+    let hint = "`promptmill models` lists the models there are; a row's own model stands in its params.model";
+    Err(CliError::usage("no model: name one with -m (--model); no row of the input brings its own")
+        .hint(hint))
+}
+
 fn inputs(args: &InputArgs) -> Result<Inputs, CliError> {
     let format = args.input_format.as_deref().map(|name| {
         Format::parse(name).ok_or_else(|| {
@@ -304,6 +328,11 @@ fn target(
     }
     if args.output.is_dir() {
         return Err(CliError::failed(format!("-o {}: is a directory", args.output.display())));
+    }
+    let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.exists()) {
+        let error = format!("-o {}: there is no folder {}", args.output.display(), missing.display());
+        return Err(CliError::failed(error).hint("make the folder first, or mend its name"));
     }
     let canonical = |path: &Path| fs::canonicalize(path).ok();
     let output = canonical(&args.output);

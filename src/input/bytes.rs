@@ -15,7 +15,18 @@ const BUFFER_BYTES: usize = 256 << 10;
 const MARK_BYTES: u64 = 4;
 
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
-const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// What the first four bytes tell of encodings that are not read, the longer marks first. Two characters of ASCII in
+/// UTF-16 without a mark tell it too: in UTF-8 every second byte would be NUL.
+fn other_encoding(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [1..=0x7f, 0, 1..=0x7f, 0] => Some("UTF-16LE"),
+        [0, 1..=0x7f, 0, 1..=0x7f] => Some("UTF-16BE"),
+        _ => None,
+    }
+}
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +85,7 @@ pub(super) fn open(file: &InputFile) -> Result<Opened, InputError> {
             (Box::new(File::open(path).map_err(cannot_open)?), Compression::of_file_name(&file.name))
         }
     };
-    let (head, raw) = peek(raw).map_err(cannot_open)?;
+    let (head, raw) = peek(raw).map_err(|error| file.read_error(None, 0, 1, error))?;
     let compression = Compression::of_head(&head);
     if let Some(named) = named.filter(|_| compression.is_none()) {
         return Err(InputError::NotCompressed { file: file.name.to_string(), compression: named.name() });
@@ -84,20 +95,21 @@ pub(super) fn open(file: &InputFile) -> Result<Opened, InputError> {
         Some(compression) => compression.decoder(raw).and_then(without_mark),
     };
     let plain = plain.map_err(|error| file.read_error(compression, 0, 1, error))?;
-    let bytes = plain.ok_or_else(|| InputError::Utf16 { file: file.name.to_string() })?;
+    let bytes =
+        plain.map_err(|encoding| InputError::OtherEncoding { file: file.name.to_string(), encoding })?;
     Ok(Opened { bytes: BufReader::with_capacity(BUFFER_BYTES, bytes), compression })
 }
 
-/// The bytes behind a UTF-8 byte order mark, if there is one; `None` if the bytes are UTF-16.
-fn without_mark(bytes: Box<dyn Read + Send>) -> io::Result<Option<Box<dyn Read + Send>>> {
+/// The bytes behind a UTF-8 byte order mark, if there is one; the encoding if it is another one.
+fn without_mark(bytes: Box<dyn Read + Send>) -> io::Result<Result<Box<dyn Read + Send>, &'static str>> {
     let (mut head, rest) = peek_only(bytes)?;
-    if UTF16_MARKS.iter().any(|mark| head.starts_with(mark)) {
-        return Ok(None);
+    if let Some(encoding) = other_encoding(&head) {
+        return Ok(Err(encoding));
     }
     if head.starts_with(UTF8_MARK) {
         head.drain(..UTF8_MARK.len());
     }
-    Ok(Some(joined(head, rest)))
+    Ok(Ok(joined(head, rest)))
 }
 
 /// The first bytes, and all of them once more.
@@ -189,9 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn utf16_is_named_as_such() {
-        let error = |name| format!("error: {name}: is UTF-16; convert it to UTF-8, for example with iconv");
-        assert_eq!(read("a.csv", b"\xff\xfea\0"), [error("a.csv")]);
-        assert_eq!(read("a.csv.gz", &gzip(b"\xfe\xff\0a")), [error("a.csv.gz")]);
+    fn other_encodings_are_named_with_and_without_a_mark() {
+        let error = |name, encoding| {
+            format!("error: {name}: is {encoding}; convert it to UTF-8: iconv -f {encoding} -t UTF-8")
+        };
+        assert_eq!(read("a.csv", b"\xff\xfea\0"), [error("a.csv", "UTF-16")]);
+        assert_eq!(read("a.csv.gz", &gzip(b"\xfe\xff\0a")), [error("a.csv.gz", "UTF-16")]);
+        assert_eq!(read("a.csv", b"a\0,\0b\0"), [error("a.csv", "UTF-16LE")]);
+        assert_eq!(read("a.csv", b"\0a\0,\0b"), [error("a.csv", "UTF-16BE")]);
+        assert_eq!(read("a.csv", b"\xff\xfe\0\0a\0\0\0"), [error("a.csv", "UTF-32")]);
+        assert_eq!(read("a.txt", b"a\0\0b"), ["1 a\0\0b"]);
     }
 }

@@ -55,12 +55,17 @@ pub enum InputError {
         /// The compression: `gzip` or `zstd`.
         compression: &'static str,
     },
-    /// A file in UTF-16.
-    #[error("{file}: is UTF-16; convert it to UTF-8, for example with iconv")]
-    Utf16 {
+    /// A file in UTF-16 or UTF-32.
+    #[error("{file}: is {encoding}; convert it to UTF-8: iconv -f {encoding} -t UTF-8")]
+    OtherEncoding {
         /// The path as given.
         file: String,
+        /// `UTF-16`, or with the order of its bytes where no mark tells it.
+        encoding: &'static str,
     },
+    /// Reading was stopped from outside.
+    #[error("reading was stopped")]
+    Stopped,
     /// A file that as a whole is not in its format.
     #[error("{location}: {message}")]
     Malformed {

@@ -30,6 +30,7 @@ pub struct InputSettings {
 pub struct Inputs {
     pub(super) files: Arc<[InputFile]>,
     pub(super) max_row_bytes: u64,
+    stopped: Arc<AtomicBool>,
 }
 
 /// One file of the input.
@@ -55,7 +56,7 @@ impl Inputs {
     /// [`InputError::Unusable`] with every input that is missing, a directory, unreadable or of unknown format.
     pub fn resolve(settings: InputSettings) -> Result<Self, InputError> {
         let files = resolve::resolve(settings.paths, settings.format).map_err(InputError::Unusable)?;
-        Ok(Self { files: files.into(), max_row_bytes: settings.max_row_bytes })
+        Ok(Self { files: files.into(), max_row_bytes: settings.max_row_bytes, stopped: Arc::default() })
     }
 
     /// All rows of all files, in order, read anew.
@@ -83,6 +84,23 @@ impl Inputs {
         }
         self.files = files.into();
         Ok(spools)
+    }
+
+    /// Ends all reading of this input, on whatever thread: the next row is [`InputError::Stopped`].
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether reading was stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether all of them can be read again.
+    #[must_use]
+    pub fn can_be_reread(&self) -> bool {
+        self.files.iter().all(InputFile::is_regular)
     }
 
     /// How long the files are and when they were written.
@@ -123,7 +141,7 @@ impl Inputs {
     /// # Errors
     /// As reading the rows.
     pub fn count(&self, stop: &AtomicBool) -> Result<Option<u64>, InputError> {
-        if !self.files.iter().all(InputFile::is_regular) {
+        if !self.can_be_reread() {
             return Ok(None);
         }
         let mut rows = 0;

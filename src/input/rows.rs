@@ -32,6 +32,9 @@ impl Rows {
 
     fn next_row(&mut self) -> Result<Option<Row>, InputError> {
         loop {
+            if self.inputs.is_stopped() {
+                return Err(InputError::Stopped);
+            }
             if let Some(open) = &mut self.open {
                 if open.advance()? {
                     let row = open.row(self.next_index);

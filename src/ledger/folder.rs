@@ -265,6 +265,10 @@ impl Ledger {
 fn create_folder(folder: &Path) -> Result<(), LedgerError> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let missing = folder.parent().unwrap_or(folder);
+            Err(LedgerError::io("find the folder", missing)(error))
+        }
         created => created.map_err(LedgerError::io("create", folder)),
     }
 }

@@ -74,8 +74,13 @@ impl Stop {
 
     /// Ends the run: nothing more is read, what is in flight is finished.
     pub fn halt(&self, halt: Halt) {
+        // Nobody would read the answers to what is in flight.
+        let is_unread = matches!(halt, Halt::Stdout(_));
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(halt);
         self.controls.drain.cancel();
+        if is_unread {
+            self.controls.abort.cancel();
+        }
     }
 
     /// Whether the run has to end.

@@ -157,15 +157,12 @@ pub enum RunError {
         /// Settings that changed since, each as `name: before -> now`.
         changed: Vec<String>,
     },
-    /// Standard input cannot be copied to be read twice.
-    #[error("cannot copy standard input to a temporary file: {0}")]
+    /// What can be read only once cannot be copied to be read twice.
+    #[error("cannot copy an input that can be read only once to a temporary file: {0}")]
     Spool(std::io::Error),
     /// An input is not what it was when its rows were looked at.
     #[error("{0}: changed while it was read")]
     InputChanged(String),
-    /// It was interrupted before anything was sent.
-    #[error("interrupted; nothing was sent")]
-    Interrupted,
     /// The system gives no more threads.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -187,8 +184,6 @@ pub struct Ended {
     pub summary: Summary,
     /// Why it ended early, if it did.
     pub halt: Option<Halt>,
-    /// Answers of earlier runs that belong to no row of this one; they stay in the ledger.
-    pub unmatched: u64,
     /// Whether every row of the input is finished, answered or failed, however the run ended.
     pub complete: bool,
 }
@@ -258,7 +253,7 @@ pub async fn run<P: Provider>(
     };
     let (job, opened) = tokio::select! {
         opened = opening => opened.map_err(|_| RunError::Thread(std::io::ErrorKind::Other.into()))??,
-        () = gave_up => return Err(RunError::Interrupted),
+        () = gave_up => return Err(InputError::Stopped.into()),
     };
     let Opened { target, survey, resumes, replaced, outcomes, known, _spool } = opened;
     let stop = Stop::new(controls.clone(), job.max_failures);
@@ -296,8 +291,7 @@ pub async fn run<P: Provider>(
     let finished = written.places.iter().filter(|place| **place != 0).count() as u64;
     let complete = read.rows == Some(finished);
     let summary = finish(&job, written, &read, started, &stop);
-    let unmatched = if stop.is_halted() { 0 } else { resumption.gone };
-    Ok(Ended { summary, halt: stop.into_halt(), unmatched, complete })
+    Ok(Ended { summary, halt: stop.into_halt(), complete })
 }
 
 /// Writes the output, and counts what earlier runs finished.

@@ -11,7 +11,7 @@ use super::naming::{Naming, Which};
 use super::reading::selected;
 use super::{EarlierAnswers, FileTarget, Job, Paid, RunError, Target};
 use crate::domain::{FailureKind, Request, Resumption, Row, Usd};
-use crate::input::Planned;
+use crate::input::{InputError, Planned};
 use crate::ledger::{Earlier, Found, LedgerError, StoredRows};
 use crate::output::StoredRow;
 
@@ -110,7 +110,7 @@ impl Surveyor<'_> {
         let mut rows = 0;
         for (slot, row) in selected(self.job.inputs.rows(), self.job.selection) {
             if self.drain.is_cancelled() {
-                return Err(RunError::Interrupted);
+                return Err(InputError::Stopped.into());
             }
             rows = slot + 1;
             self.found.places.push(0);

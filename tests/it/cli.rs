@@ -123,7 +123,20 @@ impl Cli {
 
     /// Starts promptmill.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_promptmill"))
+        self.start_program(env!("CARGO_BIN_EXE_promptmill"), arguments)
+    }
+
+    /// Starts promptmill from a shell that says something before, like `ulimit -n 20;`, and redirects behind, like
+    /// `2>&-`.
+    pub fn start_in_shell(&self, before: &str, arguments: &[&str], redirects: &str) -> Running {
+        let script = format!("{before} exec \"$0\" \"$@\" {redirects}");
+        let all = [&["-c", &script, env!("CARGO_BIN_EXE_promptmill")], arguments].concat();
+        self.start_program("/bin/sh", &all)
+    }
+
+    /// Starts another program in this place.
+    pub fn start_program(&self, program: &str, arguments: &[&str]) -> Running {
+        let mut child = Command::new(program)
             .args(arguments)
             .current_dir(self.folder.path())
             .env_clear()
@@ -153,7 +166,7 @@ impl Cli {
     }
 
     /// Starts a `run` against a server: quick to try again, and quiet.
-    fn start_on(&self, server: &Server, arguments: &[&str]) -> Running {
+    pub fn start_on(&self, server: &Server, arguments: &[&str]) -> Running {
         let url = server.base_url();
         let mut all = vec!["run", "--base-url", &url, "--progress", "none"];
         all.extend(["--backoff-base", "1ms", "--backoff-max", "5ms"]);
@@ -215,8 +228,25 @@ impl Running {
 
     /// Ctrl-C.
     pub fn interrupt(&self) {
-        let status = Command::new("kill").args(["-INT", &self.id().to_string()]).status().unwrap();
+        self.signal("INT");
+    }
+
+    /// A signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Writes to its standard input, which stays open.
+    pub fn feed(&mut self, input: &str) {
+        self.process.0.stdin.as_mut().unwrap().write_all(input.as_bytes()).unwrap();
+    }
+
+    /// The most memory that it has used so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// SIGKILL: the process has no say in it.
@@ -227,6 +257,11 @@ impl Running {
     /// Whether it ends within this time.
     pub fn ends_within(&mut self, limit: Duration) -> bool {
         self.stdout.ends_within(limit)
+    }
+
+    /// Lets it go on for this time, and asserts that it does.
+    pub fn goes_on_for(&mut self, time: Duration) {
+        assert!(!self.ends_within(time), "it has ended");
     }
 
     /// Waits for its end.

@@ -43,6 +43,7 @@ pub(super) fn connection(
 ) -> Result<ConnectionSettings, CliError> {
     let from_environment = || env::var(BASE_VARIABLE).ok().filter(|url| !url.trim().is_empty());
     let base_url = args.base_url.clone().or_else(from_environment).unwrap_or_else(|| OPENAI.to_owned());
+    check_proxy(args.proxy.as_deref())?;
     let settings = ConnectionSettings {
         api_key: api_key(args, screen)?,
         base_url,
@@ -84,6 +85,17 @@ pub(super) fn simulated_connection(
         connect_timeout: args.connect_timeout,
         http2: false,
         idle_connections,
+    }
+}
+
+/// A proxy of a kind that is not known would be passed by in silence. Its URL is not shown: it may hold a password.
+fn check_proxy(url: Option<&str>) -> Result<(), CliError> {
+    let scheme = url.and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        None | Some("http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h") => Ok(()),
+        Some(other) => Err(CliError::usage(format!(
+            "--proxy: {other}:// is no kind of proxy; known are http, https, socks5 and socks5h"
+        ))),
     }
 }
 

@@ -151,13 +151,14 @@ fn a_read_error_of_the_system_is_named_with_its_place() {
 fn a_limit_on_open_files_is_raised_where_it_may_be_and_else_lowers_the_concurrency() {
     let slow = || Server::start(|_, _| Reply::Answer.after(Duration::from_millis(100)));
     let cli = Cli::with_prompts(64);
-    for (limit, most) in [("ulimit -Sn 40;", 64), ("ulimit -n 40;", 8)] {
+    for (limit, most) in [("ulimit -Sn 40;", 9..=64), ("ulimit -n 40;", 1..=8)] {
         let server = slow();
         let url = server.base_url();
         let arguments = job(&url, &["-o", "out.jsonl", "-c", "64", "--overwrite"]);
         let finished = cli.start_in_shell(limit, &arguments, "").wait().exits(0);
-        assert_eq!(finished.stderr.contains("ulimit -n"), most < 64, "{}", finished.stderr);
-        assert_eq!((server.count(), server.max_in_flight()), (64, most));
+        assert_eq!(finished.stderr.contains("ulimit -n"), *most.end() == 8, "{}", finished.stderr);
+        assert_eq!(server.count(), 64);
+        assert!(most.contains(&server.max_in_flight()), "{} were in flight", server.max_in_flight());
         assert!(field(&cli.answers(), "attempts").iter().all(|attempts| **attempts == 1));
     }
 }

@@ -187,3 +187,16 @@ fn no_option_turns_the_check_of_certificates_off() {
         assert!(!help.contains(word), "{word}");
     }
 }
+
+#[test]
+fn a_proxy_of_an_unknown_kind_is_refused_and_not_passed_by_and_its_password_is_not_shown() {
+    let server = Server::echo();
+    let cli = Cli::with_prompts(1);
+    for scheme in ["htp", "ftp", "socks"] {
+        let proxy = format!("{scheme}://someone:hunter2@127.0.0.1:9");
+        let finished = cli.job(&server, &["--proxy", &proxy]).exits(2);
+        let finished = finished.says(format!("--proxy: {scheme}:// is no kind of proxy"));
+        assert!(!finished.stderr.contains("hunter2"), "{}", finished.stderr);
+    }
+    assert_eq!(server.count(), 0);
+}

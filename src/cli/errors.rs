@@ -88,7 +88,7 @@ impl From<RunError> for CliError {
                 })
             }
             RunError::InputChanged(_) => Self::of(&error).hint("run the same command again when it is whole"),
-            RunError::Spool(_) => Self::of(&error).hint("TMPDIR says where temporary files are made"),
+            RunError::Spool { .. } => Self::of(&error).hint("TMPDIR says where temporary files are made"),
             _ => Self::of(&error),
         }
     }

@@ -1,18 +1,19 @@
 //! The list of inputs, resolved once and read as often as needed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use tempfile::NamedTempFile;
-
 use super::bytes::Compression;
 use super::rows::OpenFile;
 use super::{Format, InputError, Rows, resolve};
 use crate::domain::Location;
+
+/// How much is copied at once.
+const COPY_BYTES: usize = 64 << 10;
 
 /// What the user said about the input.
 #[derive(Clone, Debug)]
@@ -65,27 +66,6 @@ impl Inputs {
         Rows::new(self.clone())
     }
 
-    /// Copies what can be read only once (standard input, a pipe) to temporary files, which are read in its place.
-    /// They live as long as what is returned.
-    ///
-    /// # Errors
-    /// The input cannot be read, or the disk is full.
-    pub fn spool(&mut self) -> io::Result<Vec<NamedTempFile>> {
-        let mut spools = Vec::new();
-        let mut files = self.files.to_vec();
-        for file in files.iter_mut().filter(|file| !file.is_regular()) {
-            let mut spool = NamedTempFile::new()?;
-            match &file.place {
-                Place::Stdin => io::copy(&mut io::stdin().lock(), &mut spool)?,
-                Place::File(path) => io::copy(&mut File::open(path)?, &mut spool)?,
-            };
-            file.place = Place::File(spool.path().to_owned());
-            spools.push(spool);
-        }
-        self.files = files.into();
-        Ok(spools)
-    }
-
     /// Ends all reading of this input, on whatever thread: the next row is [`InputError::Stopped`].
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
@@ -95,6 +75,23 @@ impl Inputs {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The places of the inputs that can be read only once: standard input, pipes.
+    #[must_use]
+    pub fn read_once(&self) -> Vec<ReadOnce> {
+        let once = self.files.iter().enumerate().filter(|(_, file)| !file.is_regular());
+        once.map(|(at, file)| ReadOnce { at, file: file.clone(), stopped: Arc::clone(&self.stopped) })
+            .collect()
+    }
+
+    /// Reads this file in place of an input that can be read only once, which keeps its name.
+    pub fn replace(&mut self, once: &ReadOnce, copy: PathBuf) {
+        let mut files = self.files.to_vec();
+        if let Some(file) = files.get_mut(once.at) {
+            file.place = Place::File(copy);
+        }
+        self.files = files.into();
     }
 
     /// Whether all of them can be read again.
@@ -155,6 +152,43 @@ impl Inputs {
             }
         }
         Ok(Some(rows))
+    }
+}
+
+/// An input that can be read only once.
+#[derive(Clone, Debug)]
+pub struct ReadOnce {
+    at: usize,
+    file: InputFile,
+    stopped: Arc<AtomicBool>,
+}
+
+impl ReadOnce {
+    /// The path as given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    /// Copies all of it, until the input is stopped. Waits for whoever writes into it.
+    ///
+    /// # Errors
+    /// It cannot be read, or the copy not be written.
+    pub fn copy_to(&self, copy: &mut File) -> io::Result<()> {
+        let mut from: Box<dyn io::Read> = match &self.file.place {
+            Place::Stdin => Box::new(io::stdin()),
+            Place::File(path) => Box::new(File::open(path)?),
+        };
+        let mut buffer = vec![0; COPY_BYTES];
+        while !self.stopped.load(Ordering::Relaxed) {
+            match from.read(&mut buffer) {
+                Ok(0) => return copy.flush(),
+                Ok(read) => copy.write_all(&buffer[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ pub use error::{InputError, InputProblem, UnusableInput};
 pub use fault::RowFault;
 pub use fields::Object;
 pub use format::Format;
-pub use inputs::{InputSettings, Inputs};
+pub use inputs::{InputSettings, Inputs, ReadOnce};
 pub use plan::{PlanSettings, Planned, Planner, Unplannable};
 pub use rows::Rows;
 pub use source::{Source, SourceError, SourceRow};

@@ -76,11 +76,16 @@ impl Stop {
     pub fn halt(&self, halt: Halt) {
         // Nobody would read the answers to what is in flight.
         let is_unread = matches!(halt, Halt::Stdout(_));
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(halt);
+        self.end_with(halt);
         self.controls.drain.cancel();
         if is_unread {
             self.controls.abort.cancel();
         }
+    }
+
+    /// Says why the run will have ended when everything that was read is answered.
+    pub(super) fn end_with(&self, halt: Halt) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(halt);
     }
 
     /// Whether the run has to end.

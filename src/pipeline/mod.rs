@@ -8,6 +8,7 @@ mod naming;
 mod reading;
 mod recording;
 mod replay;
+mod spool;
 mod survey;
 
 use std::path::PathBuf;
@@ -158,8 +159,13 @@ pub enum RunError {
         changed: Vec<String>,
     },
     /// What can be read only once cannot be copied to be read twice.
-    #[error("cannot copy an input that can be read only once to a temporary file: {0}")]
-    Spool(std::io::Error),
+    #[error("cannot copy {name} to a temporary file, to read it twice: {source}")]
+    Spool {
+        /// The input.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// An input is not what it was when its rows were looked at.
     #[error("{0}: changed while it was read")]
     InputChanged(String),
@@ -349,7 +355,7 @@ struct Opened {
 /// Opens the target, and looks at what has to be looked at before anything is sent.
 fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
     let Target::File(target) = job.target.clone() else {
-        let spool = if job.strict { job.inputs.spool().map_err(RunError::Spool)? } else { Vec::new() };
+        let spool = if job.strict { spool::copy_all(&mut job.inputs, drain)? } else { Vec::new() };
         let survey = survey::survey(job, &mut Earlier::default(), None, &survey::Since::default(), drain)?;
         let target = recording::Target::Stdout(JsonlSink(std::io::stdout()));
         return Ok(Opened {
@@ -371,7 +377,7 @@ fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
     let changed = survey::changed_settings(ledger.settings().as_deref(), &target.settings);
     let resumes = !earlier.is_empty();
     let reads_twice = job.strict || resumes;
-    let spool = if reads_twice { job.inputs.spool().map_err(RunError::Spool)? } else { Vec::new() };
+    let spool = if reads_twice { spool::copy_all(&mut job.inputs, drain)? } else { Vec::new() };
     let stored = || if resumes { ledger.rows().map(Some) } else { Ok(None) };
     let (first, second) = (stored()?, stored()?);
     // What was written without its input gets it.

@@ -101,8 +101,11 @@ pub(super) fn start(
                 read: shared,
                 last_columns: None,
             };
-            if let Err(halt) = reader.read_all(&stop) {
-                stop.halt(halt);
+            match reader.read_all(&stop) {
+                // What was read until then is answered.
+                Err(Halt::Input(error)) => stop.end_with(Halt::Input(error)),
+                Err(halt) => stop.halt(halt),
+                Ok(()) => {}
             }
         })
         .map_err(RunError::Thread)?;

@@ -142,12 +142,14 @@ impl Recorder {
         let mut batch = Vec::with_capacity(BATCH);
         while inbox.blocking_recv_many(&mut batch, BATCH) > 0 {
             let written = self.write(&batch);
-            if let Err(halt) = written {
-                self.stop.halt(halt);
-            }
             let over = batch.iter().any(|message| matches!(message, Message::End));
-            for message in batch.drain(..) {
-                self.account(message);
+            match written {
+                Ok(()) => batch.drain(..).for_each(|message| self.account(message)),
+                // Rows that are not on the disk are not finished: they are neither counted nor shown.
+                Err(halt) => {
+                    self.stop.halt(halt);
+                    batch.clear();
+                }
             }
             if over {
                 break;

@@ -79,6 +79,7 @@ pub(super) fn survey(
         found: Survey::default(),
         matched: 0,
         waiting: Vec::new(),
+        broken: None,
         bad: Vec::new(),
         bad_rows: 0,
     };
@@ -98,6 +99,8 @@ struct Surveyor<'a> {
     matched: u64,
     /// Rows without an id whose text is new: what they ask may still be known.
     waiting: Vec<u64>,
+    /// Why the input could not be read to its end.
+    broken: Option<InputError>,
     /// The first bad rows, in words.
     bad: Vec<String>,
     bad_rows: u64,
@@ -112,9 +115,17 @@ impl Surveyor<'_> {
             if self.drain.is_cancelled() {
                 return Err(InputError::Stopped.into());
             }
+            let row = match row {
+                Ok(row) => row,
+                Err(InputError::Stopped) => return Err(InputError::Stopped.into()),
+                // The rows before it are answered; the run comes to the error again.
+                Err(error) => {
+                    self.broken = Some(error);
+                    return Ok(());
+                }
+            };
             rows = slot + 1;
             self.found.places.push(0);
-            let row = row?;
             if self.job.strict {
                 self.judge(&row);
             }
@@ -212,7 +223,8 @@ impl Surveyor<'_> {
             if waiting.next_if_eq(&slot).is_none() {
                 continue;
             }
-            let request = self.request(row?);
+            let Ok(row) = row else { break };
+            let request = self.request(row);
             let found = request.and_then(|request| free.get_mut(&request.hash)?.pop());
             match found {
                 Some(found) => self.take(slot, &found, false)?,
@@ -259,7 +271,10 @@ impl Surveyor<'_> {
 
     /// Refuses where rows are bad and none may be, or where too much of what was paid for would be asked again.
     fn conclude(mut self) -> Result<Survey, RunError> {
-        let rows = self.found.rows.unwrap_or(0);
+        let rows = self.found.places.len() as u64;
+        if let Some(error) = self.broken.take_if(|_| self.job.strict) {
+            return Err(error.into());
+        }
         if self.job.strict && self.bad_rows > 0 {
             return Err(RunError::Strict { count: self.bad_rows, rows, examples: self.bad });
         }
@@ -271,6 +286,9 @@ impl Surveyor<'_> {
             && target.earlier == EarlierAnswers::Continue
             && (unmatched * 2 > answered || again)
         {
+            if let Some(error) = self.broken {
+                return Err(error.into());
+            }
             let path = target.path.clone();
             let paid = self.paid_for_unmatched()?;
             return Err(RunError::Unmatched {

@@ -138,7 +138,9 @@ fn every_test_that_the_list_of_faults_names_is_there() {
     let list = fs::read_to_string(package().join("FAULTS.md")).unwrap();
     let sources: String = fs::read_dir(package().join("tests/it"))
         .unwrap()
-        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
         .collect();
     let named: Vec<&str> = list
         .lines()

@@ -148,7 +148,7 @@ impl From<ConnectionError> for CliError {
 }
 
 /// What to do about a server that cannot prove who it is.
-pub(super) const UNTRUSTED: &str = "the server's certificate must be valid for this host and signed by an authority \
+const UNTRUSTED: &str = "the server's certificate must be valid for this host and signed by an authority \
                                     that this system trusts; SSL_CERT_FILE names a file with further ones";
 
 /// What the endpoint at this base URL said that ended everything.

@@ -99,13 +99,8 @@ fn conclude(args: &RunArgs, ended: &Ended, base_url: &str, screen: &Screen) -> R
         Halt::Fatal(failure) => (errors::FAILED, errors::refused(failure, base_url)),
         Halt::EndpointDown(message) => (
             if ended.complete { errors::SOME_FAILED } else { errors::FAILED },
-            CliError::failed(format!("{message}; given up after --max-wait")).hint(
-                if message.contains("certificate") {
-                    errors::UNTRUSTED.to_owned()
-                } else {
-                    format!("is --base-url right, and is the server running? {again}")
-                },
-            ),
+            CliError::failed(format!("{message}; given up after --max-wait"))
+                .hint(format!("is --base-url right, and is the server running? {again}")),
         ),
         Halt::MaxFailures(failed) => {
             let message = format!("stopped: {failed} rows failed, more than --max-failures allows");

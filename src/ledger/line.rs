@@ -1,23 +1,17 @@
 //! The lines of the ledger. Each is an object with a version `v` and a tag `t`; an outcome's last member is `row`, the
 //! line of the output as it stands, so that finishing copies bytes.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::row::{BEFORE_ROW, find};
 use super::{Span, Unfinished};
 use crate::domain::{FailureKind, Identity, JobHash, StatusCounts, Tokens, Usage};
 
 /// The version of the format. Later ones are refused, and the first, which no release wrote.
 pub(super) const VERSION: u64 = 2;
-
-/// What stands before the row. No string can hold it: inside of a string its quotes would be escaped.
-const BEFORE_ROW: &[u8] = b",\"row\":{";
-const BEFORE_INDEX: &[u8] = b",\"index\":";
-const BEFORE_INPUT: &[u8] = b",\"input\":";
 
 /// What the ledger knows of a finished row beside the row itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -316,73 +310,11 @@ fn parse_short(text: &str) -> Option<u64> {
     (length == bytes.len()).then(|| u64::from_be_bytes(bytes))
 }
 
-/// The row in an outcome's line: an object's text.
-#[must_use]
-pub fn row_of(line: &[u8]) -> Option<&[u8]> {
-    let start = find(line, BEFORE_ROW)? + BEFORE_ROW.len() - 1;
-    line.trim_ascii_end().get(start..)?.strip_suffix(b"}")
-}
-
-/// The row with another index: rows move when others come or go before them. A row without an id of its own is called
-/// by its index.
-#[must_use]
-pub fn with_index(row: &[u8], index: u64, brings_id: bool) -> Cow<'_, [u8]> {
-    let Some(place) = find(row, BEFORE_INDEX) else { return row.into() };
-    let start = place + BEFORE_INDEX.len();
-    let digits = row[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let index = index.to_string();
-    if &row[start..start + digits] == index.as_bytes() {
-        return row.into();
-    }
-    let id = if brings_id { row[..place].to_vec() } else { format!("{{\"id\":\"{index}\"").into_bytes() };
-    [&id, BEFORE_INDEX, index.as_bytes(), &row[start + digits..]].concat().into()
-}
-
-/// The row with its id as it is written now.
-#[must_use]
-pub fn with_id(row: &[u8], id: &str) -> Vec<u8> {
-    let Some(place) = find(row, BEFORE_INDEX) else { return row.to_vec() };
-    [b"{\"id\":", id.as_bytes(), &row[place..]].concat()
-}
-
-/// The row with another input, which is its last member: what a row carries beside its prompt may be edited without
-/// making it another question.
-#[must_use]
-pub fn with_input(row: &[u8], input: &[u8]) -> Vec<u8> {
-    let end = rfind_member(row).unwrap_or(row.len().saturating_sub(1));
-    [&row[..end], BEFORE_INPUT, input, b"}"].concat()
-}
-
-/// The row without its input.
-#[must_use]
-pub fn without_input(row: &[u8]) -> Cow<'_, [u8]> {
-    match rfind_member(row) {
-        Some(end) => [&row[..end], b"}"].concat().into(),
-        None => row.into(),
-    }
-}
-
-/// Where the row's own `input` member stands. An answer's parts may hold members of that name, deeper down and before
-/// it, so it is found by reading the members of the row.
-fn rfind_member(row: &[u8]) -> Option<usize> {
-    #[derive(Deserialize)]
-    struct Row<'a> {
-        #[serde(borrow)]
-        input: &'a serde_json::value::RawValue,
-    }
-    let parsed: Row<'_> = serde_json::from_slice(row).ok()?;
-    let before = row.len().checked_sub(parsed.input.get().len() + 1 + BEFORE_INPUT.len())?;
-    row[before..].starts_with(BEFORE_INPUT).then_some(before)
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    memchr::memmem::find(haystack, needle)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::{RequestHash, RowSource};
+    use crate::ledger::row_of;
 
     fn head() -> Head {
         Head {
@@ -436,30 +368,6 @@ mod tests {
         let usual = Head { statuses: StatusCounts([(200, 1)].into()), wasted: Tokens(0), ..head() };
         let line = usual.stored_line(&Span { at: 123_456_789, len: 450, sum: 1 });
         assert!(line.len() <= 140, "{} bytes: {}", line.len(), String::from_utf8_lossy(&line));
-    }
-
-    #[test]
-    fn a_moved_row_gets_its_new_index_and_an_edited_one_its_new_input() {
-        let row = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#;
-        assert!(matches!(with_index(row, 12, true), Cow::Borrowed(same) if same == row));
-        assert_eq!(
-            with_index(br#"{"id":"3","index":3,"a":1}"#, 4, false),
-            &br#"{"id":"4","index":4,"a":1}"#[..]
-        );
-        assert_eq!(with_id(br#"{"id":3,"index":3}"#, "\"3\""), br#"{"id":"3","index":3}"#);
-        assert_eq!(
-            with_index(row, 7, true),
-            &br#"{"id":",\"index\":5","index":7,"logprobs":{"index":1,"input":2},"input":{"a":1}}"#[..]
-        );
-        let edited = with_input(row, b"\"new\"");
-        assert_eq!(
-            edited,
-            br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2},"input":"new"}"#
-        );
-        assert_eq!(with_input(br#"{"id":1,"index":2}"#, b"1"), br#"{"id":1,"index":2,"input":1}"#);
-        let bare = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2}}"#;
-        assert_eq!(without_input(&edited), &bare[..]);
-        assert_eq!(without_input(br#"{"id":1,"index":2}"#), &br#"{"id":1,"index":2}"#[..]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod finish;
 mod folder;
 mod line;
 mod read;
+mod row;
 mod salvage;
 
 use std::fs::File;
@@ -16,10 +17,9 @@ use std::path::{Path, PathBuf};
 pub use earlier::{Earlier, Found, Unfinished};
 pub use finish::{NewOutput, NextLedger};
 pub use folder::{Durability, LEDGER_FILE, Ledger, Opening, SyncHandle, folder_of};
-pub use line::{
-    EndOfRun, Entry, Head, OutputMark, Unreadable, row_of, with_id, with_index, with_input, without_input,
-};
+pub use line::{EndOfRun, Entry, Head, OutputMark, Unreadable};
 pub use read::{Lines, Span, StoredRows};
+pub use row::{row_of, with_id, with_index, with_input, without_input};
 
 /// Why a ledger cannot be used or written.
 #[derive(Debug, thiserror::Error)]

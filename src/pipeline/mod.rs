@@ -5,6 +5,7 @@ mod calling;
 mod finishing;
 mod halt;
 mod naming;
+mod opening;
 mod reading;
 mod recording;
 mod replay;
@@ -19,14 +20,15 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::accounting::{RunFigures, Summary};
-use crate::domain::{Event, FailureKind, JobHash, Notice, Tokens, Usd};
+use crate::domain::{Event, FailureKind, Notice, Tokens, Usd};
 use crate::input::{InputError, Inputs, Planner};
-use crate::ledger::{Durability, Earlier, EndOfRun, Ledger, LedgerError, Opening};
-use crate::output::{JsonlSink, OutputFormat};
+use crate::ledger::{Durability, EndOfRun, LedgerError};
+use crate::output::OutputFormat;
 use crate::pace::{Gate, GateSettings, RetrySettings};
 use crate::provider::Provider;
 
 pub use halt::{Halt, MaxFailures, Stop};
+use opening::Opened;
 use reading::READER_GRACE;
 use recording::Message;
 pub use replay::{ReplayError, replay};
@@ -251,7 +253,8 @@ pub async fn run<P: Provider>(
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
     let drain = controls.drain.clone();
-    let opening = tokio::task::spawn_blocking(move || open(&mut job, &drain).map(|opened| (job, opened)));
+    let opening =
+        tokio::task::spawn_blocking(move || opening::open(&mut job, &drain).map(|opened| (job, opened)));
     let gave_up = async {
         controls.drain.cancelled().await;
         // It may be waiting for a pipe from which nothing comes.
@@ -261,16 +264,13 @@ pub async fn run<P: Provider>(
         opened = opening => opened.map_err(|_| RunError::Thread(std::io::ErrorKind::Other.into()))??,
         () = gave_up => return Err(InputError::Stopped.into()),
     };
-    let Opened { target, survey, resumes, replaced, outcomes, known, _spool } = opened;
+    let Opened { target, before, resumption, known, _copies } = opened;
     let stop = Stop::new(controls.clone(), job.max_failures);
-    let resumption = survey.resumption;
 
     let (to_recorder, recorder_inbox) = mpsc::channel(RECORDER_QUEUE);
-    let unfinished = known.unfinished.clone();
-    let before = recording::Before { places: survey.places, replaced, outcomes, unfinished };
     let with_input = job.with_input;
     let recorder = recording::start(target, before, with_input, watchers, recorder_inbox, stop.clone())?;
-    if resumes {
+    if let Some(resumption) = resumption {
         let finished = resumption.kept + resumption.left_failed - known.marked_as_kept();
         let _ = to_recorder.send(Message::Event(Event::Notice(Notice::Resuming(resumption)))).await;
         let _ = to_recorder.send(Message::Event(Event::Resumed(finished))).await;
@@ -335,78 +335,4 @@ fn finish(
         }
     }
     summary
-}
-
-/// What a run starts from.
-struct Opened {
-    target: recording::Target,
-    survey: survey::Survey,
-    /// Whether earlier runs left anything.
-    resumes: bool,
-    /// Where lines begin that others have taken the place of.
-    replaced: Vec<u64>,
-    /// How many lines of the ledger hold outcomes.
-    outcomes: u64,
-    known: reading::Known,
-    /// Copies of what can be read only once, where it is read twice; gone with the run.
-    _spool: Vec<tempfile::NamedTempFile>,
-}
-
-/// Opens the target, and looks at what has to be looked at before anything is sent.
-fn open(job: &mut Job, drain: &CancellationToken) -> Result<Opened, RunError> {
-    let Target::File(target) = job.target.clone() else {
-        let spool = if job.strict { spool::copy_all(&mut job.inputs, drain)? } else { Vec::new() };
-        let survey = survey::survey(job, &mut Earlier::default(), None, &survey::Since::default(), drain)?;
-        let target = recording::Target::Stdout(JsonlSink(std::io::stdout()));
-        return Ok(Opened {
-            target,
-            survey,
-            resumes: false,
-            replaced: Vec::new(),
-            outcomes: 0,
-            known: reading::Known::default(),
-            _spool: spool,
-        });
-    };
-    let opening = Opening {
-        overwrite: target.earlier == EarlierAnswers::StartOver,
-        job: JobHash::of(&target.settings),
-        durability: target.durability,
-    };
-    let (ledger, mut earlier) = Ledger::open(&target.path, &opening)?;
-    let changed = survey::changed_settings(ledger.settings().as_deref(), &target.settings);
-    let resumes = !earlier.is_empty();
-    let reads_twice = job.strict || resumes;
-    let spool = if reads_twice { spool::copy_all(&mut job.inputs, drain)? } else { Vec::new() };
-    let stored = || if resumes { ledger.rows().map(Some) } else { Ok(None) };
-    let (first, second) = (stored()?, stored()?);
-    // What was written without its input gets it.
-    let lacks_input = ledger.mark().is_some_and(|mark| mark.form & finishing::LACKS_INPUT != 0);
-    let adds_input = job.with_input && lacks_input;
-    let before = job.inputs.state();
-    let mut survey = survey::survey(job, &mut earlier, first, &survey::Since { changed, adds_input }, drain)?;
-    if reads_twice && let Some(file) = job.inputs.changed_since(&before) {
-        return Err(RunError::InputChanged(file));
-    }
-    ledger.write_settings(&serde_json::to_vec_pretty(&target.settings).unwrap_or_default())?;
-    // A table's columns are found by reading its rows.
-    let all_kept = survey.places.iter().all(|place| *place != 0) && target.format == OutputFormat::Jsonl;
-    let outcomes = earlier.outcomes();
-    let (unfinished, replaced) = earlier.into_rest();
-    let known = reading::Known {
-        all_kept: survey.rows.filter(|_| resumes && all_kept),
-        kept: reading::Known::bits(&survey.places),
-        marked: std::mem::take(&mut survey.marked),
-        unfinished,
-        stored: second,
-    };
-    Ok(Opened {
-        target: recording::Target::Ledger(ledger),
-        survey,
-        resumes,
-        replaced,
-        outcomes,
-        known,
-        _spool: spool,
-    })
 }

@@ -7,19 +7,8 @@ use std::fs;
 use serde_json::Value;
 
 use crate::cli::{Cli, field};
+use crate::random::Random;
 use crate::server::Server;
-
-/// Random enough, and the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % end
-    }
-}
 
 /// The ids of the rows that are on the disk, whatever the process that wrote them thought.
 fn written(cli: &Cli) -> HashSet<String> {
@@ -56,14 +45,14 @@ fn assert_exact(cli: &Cli, rows: usize) {
 fn killed_again_and_again(rows: usize, kills: usize, in_flight: usize) -> usize {
     let server = Server::echo();
     let cli = Cli::with_prompts(rows);
-    let mut dice = Dice(0x5eed_0000_0000_0001 + kills as u64);
+    let mut random = Random(0x5eed_0000_0000_0001 + kills as u64);
     let concurrency = in_flight.to_string();
     let mut most = 0;
     for kill in 0..kills {
         let before = server.count();
         let running = cli.start_job(&server, &["-c", &concurrency]);
         // From before the first request to far behind it; some runs end before they are killed.
-        let until = dice.below(2 * rows / kills);
+        let until = random.below(2 * rows / kills);
         if before + until < rows {
             server.wait_for(before + until);
         }

@@ -4,6 +4,7 @@
 use std::fs;
 
 use crate::cli::package;
+use crate::random::Random;
 
 #[path = "../../fuzz/checks/mod.rs"]
 #[expect(clippy::expect_used, reason = "a check that cannot go on has found something")]
@@ -119,16 +120,4 @@ fn changed(data: &[u8], seed: u64) -> Vec<u8> {
         }
     }
     data
-}
-
-/// Xorshift (Marsaglia 2003): the same numbers for the same seed, on every machine.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap() % limit
-    }
 }

@@ -4,6 +4,7 @@
 mod answer;
 mod cli;
 mod proxy;
+mod random;
 mod server;
 mod wire;
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -121,6 +121,7 @@ impl Ledger {
         }
         let file = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .open(&path)
             .map_err(LedgerError::io("open", &path))?;
@@ -171,6 +172,28 @@ impl Ledger {
             fault::point("synced", &self.file);
         }
         Ok(start)
+    }
+
+    /// Puts the ledger back where it was, if something removed it while the run went on: what was paid for is not
+    /// lost as long as the file is open.
+    ///
+    /// # Errors
+    /// It was removed: the run cannot go on as if nothing had been. Or it cannot be put back.
+    pub fn check_place(&self) -> Result<(), LedgerError> {
+        let path = self.path();
+        if path.exists() {
+            return Ok(());
+        }
+        let put_back = || -> std::io::Result<()> {
+            fs::create_dir_all(&self.folder)?;
+            let mut from = self.file.try_clone()?;
+            from.rewind()?;
+            let mut to = File::create(&path)?;
+            std::io::copy(&mut from, &mut to)?;
+            to.sync_all()
+        };
+        put_back().map_err(LedgerError::io("put back", &path))?;
+        Err(LedgerError::Removed(self.folder.clone()))
     }
 
     #[cfg(not(feature = "fault-points"))]

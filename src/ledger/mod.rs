@@ -52,6 +52,9 @@ pub enum LedgerError {
         /// How many answers only it held.
         answers: u64,
     },
+    /// The folder was removed while the run went on.
+    #[error("{} was removed while the run went on; the ledger is back in its place, with all answers", .0.display())]
+    Removed(PathBuf),
     /// Something else changed the output.
     #[error("{}: line {line} was changed since the last run, by something else", .path.display())]
     OutputChanged {

@@ -45,6 +45,7 @@ pub(super) struct Finishing<'a> {
 impl Finishing<'_> {
     /// Writes the output with the rows that are finished, and counts those that earlier runs finished.
     pub(super) fn finish(self, mut ledger: Ledger, summary: &mut Summary) -> Result<(), LedgerError> {
+        ledger.check_place()?;
         if self.is_as_it_was(&ledger)
             && let Some(saved) = ledger.totals().and_then(Summary::of_saved)
         {

@@ -8,6 +8,7 @@ use super::log::{FileLog, ScreenLog};
 use super::screen::{Screen, print_error};
 use super::settings::{self, EndpointFacts};
 use super::{dry_run, open_files, progress, report, signals};
+use crate::pace::LaneSettings;
 use crate::pipeline::{Controls, Ended, Halt, Job, Watcher};
 use crate::provider::OpenAi;
 use crate::report::to_text;
@@ -37,6 +38,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
     let endpoint = EndpointFacts { connection, simulated: args.sim };
     let mut job = settings::job(args, &endpoint)?;
     job.concurrency = concurrency;
+    job.lanes = vec![LaneSettings { concurrency, weight: 1 }];
     settings::check_model(&job)?;
     if let Some(most) = args.output.dry_run {
         return dry_run::print(&job, most);
@@ -47,7 +49,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
 }
 
 fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Result<Ended, CliError> {
-    let controls = Controls::new(job.concurrency);
+    let controls = Controls::default();
     signals::watch(controls.clone(), job.inputs.clone(), screen.clone(), args.connection.timeout)?;
     let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
     if let Some(path) = &args.display.log_file {
@@ -70,7 +72,7 @@ fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Resul
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
-    let ended = runtime.block_on(crate::pipeline::run(job, provider, watchers, controls));
+    let ended = runtime.block_on(crate::pipeline::run(job, vec![provider], watchers, controls));
     // Names are looked up on threads of the runtime; one that hangs must not keep the program.
     runtime.shutdown_background();
     drop(display);

@@ -170,6 +170,7 @@ pub(super) fn job(args: &RunArgs, endpoint: &EndpointFacts) -> Result<Job, CliEr
         selection: Selection { offset: args.input.offset, limit: args.input.limit },
         planner: Planner::new(plan),
         model,
+        lanes: Vec::new(),
         concurrency: concurrency(&args.pace),
         retry: RetrySettings {
             max_attempts: args.pace.max_attempts,

@@ -38,7 +38,7 @@ fn obey(
     timeout: Duration,
 ) {
     runtime.block_on(signals.next());
-    let in_flight = controls.in_flight();
+    let in_flight = controls.gauge.in_flight();
     // In this order: a reader that is told to stop looks for the reason in the controls.
     controls.drain.cancel();
     inputs.stop();
@@ -51,7 +51,7 @@ fn obey(
         ),
     });
     runtime.block_on(signals.next());
-    let in_flight = controls.in_flight();
+    let in_flight = controls.gauge.in_flight();
     controls.abort.cancel();
     if in_flight > 0 {
         screen.say(&format!("interrupted again: stopping now; {in_flight} in flight will be sent again"));

@@ -1,7 +1,13 @@
-//! When and how often: how long a row waits before it goes again, and when nobody may go at all.
+//! When and how often: how long a row waits before it goes again, where it goes, and when nobody may go at all.
 
+mod admission;
 mod gate;
+mod gauge;
+mod lane;
 mod retry;
 
-pub use gate::{Gate, GateSettings, Pass, TooLong};
+pub use admission::{Admission, AdmissionSettings, Leave, TooLong};
+pub use gate::GateSettings;
+pub use gauge::Gauge;
+pub use lane::{LaneSettings, News};
 pub use retry::{Decision, Patience, RetrySettings};

@@ -1,12 +1,10 @@
-//! The pool: rows to answers, never more requests at once than allowed. No permit is held while a row waits.
+//! The pool: rows to answers, never more requests at once than allowed. No leave is held while a row waits.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::reading::Work;
 use super::recording::Message;
@@ -16,14 +14,15 @@ use crate::domain::{
     Usage,
 };
 use crate::ledger::Unfinished;
-use crate::pace::{Decision, Gate, Pass, Patience};
+use crate::pace::{Admission, Decision, Leave, News, Patience};
 use crate::provider::Provider;
 
 /// All that the calls of a run share.
 pub(super) struct Pool<P> {
     pub(super) job: Arc<Job>,
-    pub(super) provider: P,
-    pub(super) gate: Gate,
+    /// One for each endpoint.
+    pub(super) providers: Vec<P>,
+    pub(super) admission: Arc<Admission>,
     pub(super) controls: Controls,
     pub(super) stop: Stop,
     pub(super) to_recorder: Sender<Message>,
@@ -31,31 +30,40 @@ pub(super) struct Pool<P> {
 
 impl<P: Provider> Pool<P> {
     /// Answers rows until there are no more or the run has to end.
-    pub(super) async fn work(self, mut inbox: Receiver<Work>, rows_at_once: usize) {
+    pub(super) async fn work(self, mut inbox: Receiver<Work>) {
         let pool = Arc::new(self);
-        let slots = Arc::new(Semaphore::new(rows_at_once));
         let mut calls = JoinSet::new();
         loop {
-            let next = async {
-                let slot = slots.clone().acquire_owned().await.ok()?;
-                Some((inbox.recv().await?, slot))
-            };
             tokio::select! {
                 biased;
                 () = pool.controls.drain.cancelled() => break,
-                next = next => match next {
-                    Some((work, slot)) => {
-                        calls.spawn(Call::new(pool.clone(), work).answer(slot));
+                next = pool.next(&mut inbox, &mut calls) => match next {
+                    Some(call) => {
+                        calls.spawn(call);
                     }
                     None => break,
                 },
             }
-            while let Some(ended) = calls.try_join_next() {
-                pool.check(ended);
-            }
         }
         drop(inbox);
         pool.finish(calls).await;
+    }
+
+    /// The next row, as soon as it may be sent: rows are read no sooner than they can go.
+    async fn next(
+        self: &Arc<Self>,
+        inbox: &mut Receiver<Work>,
+        calls: &mut JoinSet<()>,
+    ) -> Option<impl Future<Output = ()> + use<P>> {
+        while let Some(ended) = calls.try_join_next() {
+            self.check(ended);
+        }
+        while calls.len() >= self.admission.rows_at_once() {
+            self.check(calls.join_next().await?);
+        }
+        let call = Call::new(self.clone(), inbox.recv().await?);
+        let leave = self.leave(None).await;
+        Some(call.answer(leave))
     }
 
     /// Waits for the calls that are under way.
@@ -81,7 +89,7 @@ impl<P: Provider> Pool<P> {
         calls.shutdown().await;
     }
 
-    fn check(&self, ended: Result<(), tokio::task::JoinError>) {
+    fn check(&self, ended: Result<(), JoinError>) {
         if let Err(error) = ended
             && error.is_panic()
         {
@@ -89,28 +97,15 @@ impl<P: Provider> Pool<P> {
         }
     }
 
-    /// Leave to send: the gate is open and fewer requests are in flight than may be.
-    async fn permit(&self) -> ControlFlow<Ended, (OwnedSemaphorePermit, Pass<'_>)> {
-        let wait = async {
-            let acquire = || self.controls.permits.clone().acquire_owned();
-            let Ok(permit) = acquire().await else { return ControlFlow::Break(Ended::Abandoned) };
-            if let Some(pass) = self.gate.try_pass() {
-                return ControlFlow::Continue((permit, pass));
-            }
-            drop(permit);
-            let Ok(pass) = self.gate.pass().await else { return ControlFlow::Break(Ended::EndpointDown) };
-            match acquire().await {
-                Ok(permit) => ControlFlow::Continue((permit, pass)),
-                Err(_) => ControlFlow::Break(Ended::Abandoned),
-            }
-        };
+    /// Leave to send; a row that failed at an endpoint would rather go elsewhere.
+    async fn leave(&self, rather_not: Option<usize>) -> Result<Leave, Ended> {
         tokio::select! {
             biased;
-            () = self.controls.drain.cancelled() => ControlFlow::Break(match self.stop.endpoint_down() {
+            () = self.controls.drain.cancelled() => Err(match self.stop.endpoint_down() {
                 Some(_) => Ended::EndpointDown,
                 None => Ended::Abandoned,
             }),
-            granted = wait => granted,
+            granted = self.admission.enter(rather_not) => granted.map_err(|_| Ended::EndpointDown),
         }
     }
 
@@ -132,7 +127,7 @@ enum Ended {
 enum Next {
     /// It is finished.
     Finish(Box<Result<Answer, Failure>>),
-    /// It goes again at once and keeps its permit: the attempt never took place.
+    /// It goes again at once and keeps its leave: the attempt never took place.
     Resend,
     /// It goes again after a while.
     Wait(Duration),
@@ -153,60 +148,57 @@ impl<P: Provider> Call<P> {
         Self { pool, work, spent: Spent::default(), patience, latency: None }
     }
 
-    async fn answer(mut self, slot: OwnedSemaphorePermit) {
+    async fn answer(mut self, mut leave: Result<Leave, Ended>) {
         let pool = self.pool.clone();
         loop {
-            let (permit, pass) = match pool.permit().await {
-                ControlFlow::Continue(granted) => granted,
-                ControlFlow::Break(Ended::Abandoned) => return,
-                ControlFlow::Break(Ended::EndpointDown) => return self.endpoint_stays_down().await,
+            let granted = match leave {
+                Ok(granted) => granted,
+                Err(Ended::Abandoned) => return,
+                Err(Ended::EndpointDown) => return self.endpoint_stays_down().await,
             };
+            let lane = granted.lane();
             let next = loop {
-                let attempt = pool.provider.attempt(&self.work.request).await;
-                match self.take(attempt, &pass).await {
+                let attempt = pool.providers[lane].attempt(&self.work.request).await;
+                match self.take(attempt, &granted).await {
                     Next::Resend => {}
                     next => break next,
                 }
             };
             let wait = match next {
-                Next::Finish(result) => return self.finish(*result, Some([permit, slot])).await,
+                Next::Finish(result) => return self.finish(*result, Some(granted)).await,
                 Next::Wait(wait) => wait,
                 Next::Resend => Duration::ZERO,
             };
-            drop(pass);
-            drop(permit);
+            drop(granted);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = pool.controls.drain.cancelled() => return,
             }
+            leave = pool.leave(Some(lane)).await;
         }
     }
 
     /// Accounts for an attempt and says what comes next.
-    async fn take(&mut self, attempt: Attempt, pass: &Pass<'_>) -> Next {
-        let pool = self.pool.clone();
+    async fn take(&mut self, attempt: Attempt, leave: &Leave) -> Next {
         if attempt.reached {
             self.spent.attempts += 1;
             self.spent.by_status.count(attempt.status);
             self.latency = Some(attempt.latency);
         }
-        match attempt.status {
-            Some(_) if pass.reached() => pool.tell(Message::Event(Event::Notice(Notice::EndpointUp))).await,
-            None if attempt.reached => pass.unanswered(),
-            _ => {}
-        }
+        let news = leave.heard(&attempt);
         let failed = match attempt.result {
             Ok(answer) => {
+                self.tell_news(news, None).await;
                 self.spent.usage += answer.usage;
-                pool.gate.answered();
                 return Next::Finish(Box::new(Ok(answer)));
             }
             Err(failed) => failed,
         };
         self.spent.usage += failed.usage;
         self.spent.wasted += failed.usage.total();
-        self.tell_the_pool(&failed.failure, failed.advice, pass).await;
         let failure = failed.failure;
+        self.tell_news(news, Some(&failure)).await;
+        self.stop_if_fatal(&failure, failed.advice);
         match self.patience.decide(failed.advice) {
             Decision::Resend => Next::Resend,
             Decision::AwaitEndpoint => Next::Wait(Duration::ZERO),
@@ -218,25 +210,23 @@ impl<P: Provider> Call<P> {
         }
     }
 
-    /// Tells the pool what an attempt says about the endpoint as a whole.
-    async fn tell_the_pool(&self, failure: &Failure, advice: Advice, pass: &Pass<'_>) {
-        let pool = &self.pool;
-        match advice {
-            Advice::Stop => pool.stop.halt(Halt::Fatal(failure.clone())),
-            Advice::NotFound if pool.job.model.as_ref() == Some(&self.work.request.model) => {
-                pool.stop.halt(Halt::Fatal(failure.clone()));
-            }
-            Advice::Refused { after, exhausted } => {
-                if let Some(wait) = pool.gate.refused(after, exhausted) {
-                    pool.tell(Message::Event(Event::Notice(Notice::RateLimited { wait }))).await;
-                }
-            }
-            Advice::Down if pass.down(&failure.message) => {
-                let at_most = pool.job.retry.max_wait;
-                let notice = Notice::EndpointDown { message: failure.message.clone(), at_most };
-                pool.tell(Message::Event(Event::Notice(notice))).await;
-            }
-            _ => {}
+    /// Tells whoever watches what an attempt said about the endpoint as a whole.
+    async fn tell_news(&self, news: News, failure: Option<&Failure>) {
+        let up = news.up.then_some(Notice::EndpointUp);
+        let paused = news.paused.map(|wait| Notice::RateLimited { wait });
+        let down = failure.filter(|_| news.down).map(|failure| Notice::EndpointDown {
+            message: failure.message.clone(),
+            at_most: self.pool.job.retry.max_wait,
+        });
+        for notice in [up, paused, down].into_iter().flatten() {
+            self.pool.tell(Message::Event(Event::Notice(notice))).await;
+        }
+    }
+
+    fn stop_if_fatal(&self, failure: &Failure, advice: Advice) {
+        let own_model = || self.pool.job.model.as_ref() == Some(&self.work.request.model);
+        if advice == Advice::Stop || (advice == Advice::NotFound && own_model()) {
+            self.pool.stop.halt(Halt::Fatal(failure.clone()));
         }
     }
 
@@ -270,14 +260,14 @@ impl<P: Provider> Call<P> {
     }
 
     async fn endpoint_stays_down(self) {
-        let said = self.pool.stop.endpoint_down().or_else(|| self.pool.gate.why_down());
+        let said = self.pool.stop.endpoint_down().or_else(|| self.pool.admission.why_down());
         let message = said.unwrap_or_else(|| "the endpoint cannot be reached".to_owned());
         self.pool.stop.halt(Halt::EndpointDown(message.clone()));
         let message = format!("{message}; given up after --max-wait");
         self.finish(Err(Failure::new(FailureKind::Connection, message)), None).await;
     }
 
-    async fn finish(mut self, result: Result<Answer, Failure>, permits: Option<[OwnedSemaphorePermit; 2]>) {
+    async fn finish(mut self, result: Result<Answer, Failure>, leave: Option<Leave>) {
         let (result, model) = match result {
             Ok(answer) => (Ok(answer.completion), answer.model),
             Err(failure) => {
@@ -298,6 +288,6 @@ impl<P: Provider> Call<P> {
             spent: self.spent,
             latency: self.latency,
         };
-        self.pool.tell(Message::finished(self.work.slot, outcome, permits)).await;
+        self.pool.tell(Message::finished(self.work.slot, outcome, leave)).await;
     }
 }

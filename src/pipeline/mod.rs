@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounting::{RunFigures, Summary};
@@ -24,7 +24,7 @@ use crate::domain::{Event, FailureKind, Notice, Tokens, Usd};
 use crate::input::{InputError, Inputs, Planner};
 use crate::ledger::{Durability, EndOfRun, LedgerError};
 use crate::output::OutputFormat;
-use crate::pace::{Gate, GateSettings, RetrySettings};
+use crate::pace::{Admission, AdmissionSettings, GateSettings, Gauge, LaneSettings, RetrySettings};
 use crate::provider::Provider;
 
 pub use halt::{Halt, MaxFailures, Stop};
@@ -44,7 +44,9 @@ pub struct Job {
     pub planner: Planner,
     /// The model asked for by rows that name none.
     pub model: Option<String>,
-    /// The most requests in flight at once.
+    /// The endpoints, as the pool sees them.
+    pub lanes: Vec<LaneSettings>,
+    /// The most requests in flight at once, over all endpoints.
     pub concurrency: usize,
     /// How patient rows are.
     pub retry: RetrySettings,
@@ -203,37 +205,21 @@ pub trait Watcher: Send {
 }
 
 /// The ways to end a run early, and a look at what is under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Controls {
     /// Stop reading, finish what is in flight.
     pub drain: CancellationToken,
     /// Stop now.
     pub abort: CancellationToken,
-    permits: Arc<Semaphore>,
-    concurrency: usize,
+    /// How many requests are under way.
+    pub gauge: Arc<Gauge>,
 }
 
-impl Controls {
-    /// The controls of a run with this many requests at once.
-    #[must_use]
-    pub fn new(concurrency: usize) -> Self {
-        Self {
-            drain: CancellationToken::new(),
-            abort: CancellationToken::new(),
-            permits: Arc::new(Semaphore::new(concurrency)),
-            concurrency,
-        }
-    }
+/// Rows that are read before they can go, so that nobody waits for the reader.
+const ROWS_READ_AHEAD: usize = 256;
 
-    /// Requests in flight: sent, or answered and not yet written.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.concurrency - self.permits.available_permits().min(self.concurrency)
-    }
-}
-
-/// How many rows beyond those in flight may wait for their next attempt.
-const LEAST_WAITING_ROWS: usize = 64;
+/// An endpoint that is down is tried at least this often.
+const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Messages on their way to the writing thread.
 const RECORDER_QUEUE: usize = 1024;
@@ -241,13 +227,13 @@ const RECORDER_QUEUE: usize = 1024;
 /// How long requests that are under way may take once the endpoint has refused the run for good.
 const FATAL_GRACE: Duration = Duration::from_secs(30);
 
-/// Runs a job to its end.
+/// Runs a job to its end, with a provider for each of its endpoints.
 ///
 /// # Errors
 /// The run could not start; once it has started, what ended it is in [`Ended`].
 pub async fn run<P: Provider>(
     mut job: Job,
-    provider: P,
+    providers: Vec<P>,
     watchers: Vec<Box<dyn Watcher>>,
     controls: Controls,
 ) -> Result<Ended, RunError> {
@@ -275,20 +261,15 @@ pub async fn run<P: Provider>(
         let _ = to_recorder.send(Message::Event(Event::Notice(Notice::Resuming(resumption)))).await;
         let _ = to_recorder.send(Message::Event(Event::Resumed(finished))).await;
     }
-    let rows_waiting = job.concurrency + job.concurrency.max(LEAST_WAITING_ROWS);
-    let (to_calls, calls_inbox) = mpsc::channel(rows_waiting.min(256));
+    let (to_calls, calls_inbox) = mpsc::channel(ROWS_READ_AHEAD);
     let job = Arc::new(job);
     let reader = reading::start(job.clone(), known, to_calls, to_recorder.clone(), stop.clone())?;
 
-    let gate = Gate::new(GateSettings {
-        longest_close: job.retry.backoff_max,
-        probe_base: job.retry.backoff_base,
-        probe_max: job.retry.backoff_max.min(Duration::from_secs(5)),
-        max_wait: job.retry.max_wait,
-    });
+    let admission = Admission::new(admission_settings(&job), controls.gauge.clone());
     let end = to_recorder.clone();
-    let pool = calling::Pool { job: job.clone(), provider, gate, controls, stop: stop.clone(), to_recorder };
-    pool.work(calls_inbox, rows_waiting).await;
+    let pool =
+        calling::Pool { job: job.clone(), providers, admission, controls, stop: stop.clone(), to_recorder };
+    pool.work(calls_inbox).await;
 
     let read = reader.end().await;
     // A reader that waits for standard input still holds its way to the recorder; whatever it reads comes too late.
@@ -298,6 +279,17 @@ pub async fn run<P: Provider>(
     let complete = read.rows == Some(finished);
     let summary = finish(&job, written, &read, started, &stop);
     Ok(Ended { summary, halt: stop.into_halt(), complete })
+}
+
+fn admission_settings(job: &Job) -> AdmissionSettings {
+    let retry = &job.retry;
+    let gate = GateSettings {
+        longest_close: retry.backoff_max,
+        probe_base: retry.backoff_base,
+        probe_max: retry.backoff_max.min(LONGEST_PROBE_PAUSE),
+        max_wait: retry.max_wait,
+    };
+    AdmissionSettings { lanes: job.lanes.clone(), most: job.concurrency, gate }
 }
 
 /// Writes the output, and counts what earlier runs finished.

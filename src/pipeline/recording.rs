@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as sync_mpsc};
 use std::thread::JoinHandle;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 
 use super::survey::RESUMED;
@@ -16,14 +15,15 @@ use crate::accounting::{Facts, Summary};
 use crate::domain::{Event, Identity, Outcome};
 use crate::ledger::{Durability, Entry, Head, Ledger, LedgerError, Unfinished};
 use crate::output::{Encoder, JsonlSink, Sink as _};
+use crate::pace::Leave;
 
 /// The most messages that share a write.
 const BATCH: usize = 256;
 
 /// What the other parts tell this one.
 pub(super) enum Message {
-    /// A row is finished. Its permits are let go when it is written.
-    Finished { slot: u64, outcome: Box<Outcome>, permits: Option<[OwnedSemaphorePermit; 2]> },
+    /// A row is finished. Its leave ends when it is written.
+    Finished { slot: u64, outcome: Box<Outcome>, leave: Option<Leave> },
     /// A row was finished by an earlier run, in the line that begins there, and is written anew: under its name of
     /// today, with its input as it is now.
     Renamed { slot: u64, before: u64, line: Vec<u8> },
@@ -36,8 +36,8 @@ pub(super) enum Message {
 }
 
 impl Message {
-    pub(super) fn finished(slot: u64, outcome: Outcome, permits: Option<[OwnedSemaphorePermit; 2]>) -> Self {
-        Self::Finished { slot, outcome: Box::new(outcome), permits }
+    pub(super) fn finished(slot: u64, outcome: Outcome, leave: Option<Leave>) -> Self {
+        Self::Finished { slot, outcome: Box::new(outcome), leave }
     }
 }
 
@@ -235,12 +235,12 @@ impl Recorder {
         self.places[slot] = place;
     }
 
-    /// Counts a message that is written and shows it; the permits go with it.
+    /// Counts a message that is written and shows it; its leave goes with it.
     fn account(&mut self, message: Message) {
         match message {
-            Message::Finished { outcome, permits, .. } => {
+            Message::Finished { outcome, leave, .. } => {
                 // The row is on its way to the disk: others may send, and be read.
-                drop(permits);
+                drop(leave);
                 if let Some(identity) = &outcome.identity {
                     self.unfinished.remove(identity);
                 }

@@ -18,7 +18,7 @@ use crate::domain::{Endpoint, Row, Secret};
 use crate::input::parameters::{self, Parameters};
 use crate::input::{Format, InputSettings, Inputs, PlanSettings, Planner, Template};
 use crate::output::OutputFormat;
-use crate::pace::RetrySettings;
+use crate::pace::{Hedge, RetrySettings};
 use crate::pipeline::{EarlierAnswers, FileTarget, Job, MaxFailures, Selection, Target};
 use crate::provider::ConnectionSettings;
 
@@ -172,6 +172,7 @@ pub(super) fn job(args: &RunArgs, endpoint: &EndpointFacts) -> Result<Job, CliEr
         model,
         lanes: Vec::new(),
         concurrency: concurrency(&args.pace),
+        hedge: Hedge::Off,
         retry: RetrySettings {
             max_attempts: args.pace.max_attempts,
             backoff_base: args.pace.backoff_base,

@@ -105,6 +105,17 @@ impl Admission {
         }
     }
 
+    /// Leave to send at once, past the line, for a second copy of a request.
+    #[must_use]
+    pub fn try_enter(self: &Arc<Self>, rather_not: Option<usize>) -> Option<Leave> {
+        let mut state = self.state();
+        let now = Instant::now();
+        match state.find(rather_not, now) {
+            Found::Lane(lane) => Some(self.leave(&mut state, lane, now)),
+            Found::Wait(_) | Found::TooLong => None,
+        }
+    }
+
     fn leave(self: &Arc<Self>, state: &mut State, lane: usize, now: Instant) -> Leave {
         let probe = state.lanes[lane].enter(now);
         state.in_flight += 1;

@@ -3,11 +3,13 @@
 mod admission;
 mod gate;
 mod gauge;
+mod hedge;
 mod lane;
 mod retry;
 
 pub use admission::{Admission, AdmissionSettings, Leave, TooLong};
 pub use gate::GateSettings;
 pub use gauge::Gauge;
+pub use hedge::{Hedge, Stragglers};
 pub use lane::{LaneSettings, News};
 pub use retry::{Decision, Patience, RetrySettings};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::{JoinError, JoinSet};
 
+use super::hedging::Other;
 use super::reading::Work;
 use super::recording::Message;
 use super::{Controls, FATAL_GRACE, Halt, Job, Stop};
@@ -14,7 +15,7 @@ use crate::domain::{
     Usage,
 };
 use crate::ledger::Unfinished;
-use crate::pace::{Admission, Decision, Leave, News, Patience};
+use crate::pace::{Admission, Decision, Leave, News, Patience, Stragglers};
 use crate::provider::Provider;
 
 /// All that the calls of a run share.
@@ -23,6 +24,7 @@ pub(super) struct Pool<P> {
     /// One for each endpoint.
     pub(super) providers: Vec<P>,
     pub(super) admission: Arc<Admission>,
+    pub(super) stragglers: Stragglers,
     pub(super) controls: Controls,
     pub(super) stop: Stop,
     pub(super) to_recorder: Sender<Message>,
@@ -156,26 +158,45 @@ impl<P: Provider> Call<P> {
                 Err(Ended::Abandoned) => return,
                 Err(Ended::EndpointDown) => return self.endpoint_stays_down().await,
             };
-            let lane = granted.lane();
-            let next = loop {
-                let attempt = pool.providers[lane].attempt(&self.work.request).await;
-                match self.take(attempt, &granted).await {
-                    Next::Resend => {}
-                    next => break next,
+            let sent = pool.send(&self.work.request, granted).await;
+            let lane = sent.leave.lane();
+            if let Some(other) = sent.other {
+                self.count_other(other);
+            }
+            let wait = match self.take(sent.attempt, &sent.leave).await {
+                Next::Resend => {
+                    leave = Ok(sent.leave);
+                    continue;
                 }
-            };
-            let wait = match next {
-                Next::Finish(result) => return self.finish(*result, Some(granted)).await,
+                Next::Finish(result) => return self.finish(*result, Some(sent.leave)).await,
                 Next::Wait(wait) => wait,
-                Next::Resend => Duration::ZERO,
             };
-            drop(granted);
+            drop(sent.leave);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = pool.controls.drain.cancelled() => return,
             }
             leave = pool.leave(Some(lane)).await;
         }
+    }
+
+    /// Accounts for the copy of a request that lost the race; what it consumed was wasted.
+    fn count_other(&mut self, other: Other) {
+        let (status, usage) = match other {
+            Other::GivenUp => (None, Usage::default()),
+            Other::Ended(attempt) if !attempt.reached => return,
+            Other::Ended(attempt) => {
+                let usage = match attempt.result {
+                    Ok(answer) => answer.usage,
+                    Err(failed) => failed.usage,
+                };
+                (attempt.status, usage)
+            }
+        };
+        self.spent.attempts += 1;
+        self.spent.by_status.count(status);
+        self.spent.usage += usage;
+        self.spent.wasted += usage.total();
     }
 
     /// Accounts for an attempt and says what comes next.

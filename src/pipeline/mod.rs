@@ -4,6 +4,7 @@
 mod calling;
 mod finishing;
 mod halt;
+mod hedging;
 mod naming;
 mod opening;
 mod reading;
@@ -24,7 +25,9 @@ use crate::domain::{Event, FailureKind, Notice, Tokens, Usd};
 use crate::input::{InputError, Inputs, Planner};
 use crate::ledger::{Durability, EndOfRun, LedgerError};
 use crate::output::OutputFormat;
-use crate::pace::{Admission, AdmissionSettings, GateSettings, Gauge, LaneSettings, RetrySettings};
+use crate::pace::{
+    Admission, AdmissionSettings, GateSettings, Gauge, Hedge, LaneSettings, RetrySettings, Stragglers,
+};
 use crate::provider::Provider;
 
 pub use halt::{Halt, MaxFailures, Stop};
@@ -48,6 +51,8 @@ pub struct Job {
     pub lanes: Vec<LaneSettings>,
     /// The most requests in flight at once, over all endpoints.
     pub concurrency: usize,
+    /// Which requests are sent a second time.
+    pub hedge: Hedge,
     /// How patient rows are.
     pub retry: RetrySettings,
     /// When to stop a run that is failing.
@@ -267,8 +272,15 @@ pub async fn run<P: Provider>(
 
     let admission = Admission::new(admission_settings(&job), controls.gauge.clone());
     let end = to_recorder.clone();
-    let pool =
-        calling::Pool { job: job.clone(), providers, admission, controls, stop: stop.clone(), to_recorder };
+    let pool = calling::Pool {
+        job: job.clone(),
+        providers,
+        admission,
+        stragglers: Stragglers::new(job.hedge),
+        controls,
+        stop: stop.clone(),
+        to_recorder,
+    };
     pool.work(calls_inbox).await;
 
     let read = reader.end().await;

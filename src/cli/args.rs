@@ -203,6 +203,9 @@ pub(super) struct ConnectionArgs {
     /// The most a request may take
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::duration)]
     pub(super) timeout: Duration,
+    /// The longest that nothing comes once an answer has begun
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration)]
+    pub(super) idle_timeout: Duration,
     /// The most connecting may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     pub(super) connect_timeout: Duration,

@@ -53,6 +53,7 @@ pub(super) fn connection(
         proxy: args.proxy.clone(),
         direct: false,
         timeout: args.timeout,
+        idle_timeout: args.idle_timeout,
         connect_timeout: args.connect_timeout,
         http2: args.http2,
         idle_connections,
@@ -82,6 +83,7 @@ pub(super) fn simulated_connection(
         // The simulator is in this process; a proxy could not reach it.
         direct: true,
         timeout: args.timeout,
+        idle_timeout: args.idle_timeout,
         connect_timeout: args.connect_timeout,
         http2: false,
         idle_connections,

@@ -79,6 +79,15 @@ impl OpenAi {
         failure
     }
 
+    /// An answer that stopped coming in the middle.
+    pub(super) fn stalled(&self, status: u16) -> AttemptFailure {
+        let limit = humantime::format_duration(self.idle_timeout);
+        let message = format!("nothing more of the answer came for {limit} (--idle-timeout)");
+        let mut failure = unanswered(FailureKind::Timeout, message, Advice::Retry { after: None });
+        failure.failure.status = Some(status);
+        failure
+    }
+
     fn timed_out(&self, what: &str) -> AttemptFailure {
         let limit = humantime::format_duration(self.timeout);
         let message = format!("{what} within {limit} (--timeout)");

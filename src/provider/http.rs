@@ -29,6 +29,8 @@ pub struct ConnectionSettings {
     pub direct: bool,
     /// The most a request may take, from connecting to the last byte.
     pub timeout: Duration,
+    /// The longest that nothing comes once an answer has begun.
+    pub idle_timeout: Duration,
     /// The most connecting may take.
     pub connect_timeout: Duration,
     /// Whether HTTP/2 may be used.

@@ -40,6 +40,7 @@ pub struct OpenAi {
     ids: Arc<RequestIds>,
     pub(super) used: UsedConnections,
     pub(super) timeout: Duration,
+    pub(super) idle_timeout: Duration,
     keep_response: bool,
 }
 
@@ -64,6 +65,7 @@ impl OpenAi {
             ids: RequestIds::new(),
             used: UsedConnections::new(),
             timeout: settings.timeout,
+            idle_timeout: settings.idle_timeout,
             keep_response,
         })
     }
@@ -192,12 +194,19 @@ impl OpenAi {
         assembly.finish(status)
     }
 
-    /// A body piece by piece, and no further than an answer may be long.
+    /// A body piece by piece, no further than an answer may be long, and no longer than it keeps coming.
     fn pieces(&self, response: Response) -> impl Stream<Item = Result<Bytes, AttemptFailure>> {
         let status = response.status().as_u16();
         let mut taken = 0;
-        response.bytes_stream().map(move |piece| {
-            let piece = piece.map_err(|error| self.broken_in_body(&error, status))?;
+        let pieces = futures::stream::unfold(response.bytes_stream(), async |mut body| {
+            let piece = tokio::time::timeout(self.idle_timeout, body.next()).await;
+            piece.map_or(Some(Err(())), |piece| piece.map(Ok)).map(|piece| (piece, body))
+        });
+        // A body that has ended is asked once more by whoever reads it whole.
+        pieces.fuse().map(move |piece| {
+            let piece = piece
+                .map_err(|()| self.stalled(status))?
+                .map_err(|error| self.broken_in_body(&error, status))?;
             taken += piece.len();
             if taken > MOST_BODY_BYTES { Err(too_large(status)) } else { Ok(piece) }
         })

@@ -209,6 +209,26 @@ fn a_body_that_drips_is_ended_by_the_timeout() {
     assert!(begin.elapsed() < Duration::from_secs(60));
 }
 
+#[test]
+fn an_answer_that_stops_coming_is_ended_by_the_idle_timeout() {
+    let stalled = "nothing more of the answer came for 200ms (--idle-timeout)";
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    let events = "200 OK\r\ncontent-type: text/event-stream";
+    check(
+        vec![
+            fault("body", Reply::begun(&with_length(500), &ANSWER[..20], Reply::Hang), "timeout", stalled, 2),
+            fault("stream", Reply::begun(events, event, Reply::Hang), "timeout", stalled, 2),
+        ],
+        &["--idle-timeout", "200ms", "--timeout", "2m", "--stream"],
+    );
+
+    // Waiting for the first byte is not idling: that is what an answer takes.
+    let server = Server::start(|_, _| Reply::Answer.after(Duration::from_millis(600)));
+    let cli = Cli::with_prompts(1);
+    cli.job(&server, &["--idle-timeout", "200ms"]).exits(0);
+    assert_eq!(server.count(), 1);
+}
+
 /// Runs a row on a server that does not stop talking; its memory must not grow with what is said.
 fn bounded(most_mib: u64, reply: Reply, kind: &str, says: &str) {
     let server = Server::start(move |_, _| reply.clone());

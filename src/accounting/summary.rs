@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Facts, Latencies};
-use crate::domain::{FailureKind, RowId, StatusCounts, Tokens, Usage, Usd};
+use crate::domain::{EndpointFigures, FailureKind, RowId, StatusCounts, Tokens, Usage, Usd};
 
 /// Totals by model.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct ErrorGroup {
 }
 
 /// What is known of the last run as a whole.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RunFigures {
     /// How long it took.
     pub wall: Duration,
@@ -37,6 +37,27 @@ pub struct RunFigures {
     pub answered: u64,
     /// Completion tokens it received.
     pub completion_tokens: u64,
+    /// How its endpoints were used.
+    pub endpoints: Vec<EndpointFigures>,
+}
+
+impl RunFigures {
+    /// Adds how the endpoints of another run were used; where they are the same, what was in force last counts.
+    pub fn add_endpoints(&mut self, others: Vec<EndpointFigures>) {
+        for other in others {
+            match self.endpoints.iter_mut().find(|known| known.base_url == other.base_url) {
+                None => self.endpoints.push(other),
+                Some(known) => {
+                    *known = EndpointFigures {
+                        requests: known.requests + other.requests,
+                        refused: known.refused + other.refused,
+                        most_in_flight: known.most_in_flight.max(other.most_in_flight),
+                        ..other
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The totals.

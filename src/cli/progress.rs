@@ -56,7 +56,7 @@ pub(super) struct Counter {
 impl Counter {
     /// Whether a notice is worth a line: short waits at a limit are the daily bread of a run at full speed.
     fn is_news(&mut self, notice: &Notice) -> bool {
-        let Notice::RateLimited { wait } = notice else { return true };
+        let Notice::RateLimited { wait, .. } = notice else { return true };
         let recently = self.said_limited.is_some_and(|said| said.elapsed() < SAY_LIMITED_EVERY);
         let news = *wait >= LEAST_SAID_WAIT && !recently;
         if news {
@@ -92,9 +92,15 @@ pub(super) fn in_words(notice: &Notice) -> String {
             humantime::format_duration(*at_most)
         ),
         Notice::Resuming(resumption) => resuming(resumption),
-        Notice::EndpointUp => "the endpoint answers again".to_owned(),
-        Notice::RateLimited { wait } => format!("the endpoint is at its limit; all wait {}", duration(*wait)),
+        Notice::EndpointUp { endpoint } => format!("{} answers again", named(endpoint.as_ref())),
+        Notice::RateLimited { endpoint, wait } => {
+            format!("{} is at its limit; all wait {}", named(endpoint.as_ref()), duration(*wait))
+        }
     }
+}
+
+fn named(endpoint: Option<&String>) -> &str {
+    endpoint.map_or("the endpoint", String::as_str)
 }
 
 /// What became of the rows of an earlier run, in one line.

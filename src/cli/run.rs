@@ -38,7 +38,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
     let endpoint = EndpointFacts { connection, simulated: args.sim };
     let mut job = settings::job(args, &endpoint)?;
     job.concurrency = concurrency;
-    job.lanes = vec![LaneSettings { concurrency, weight: 1 }];
+    job.lanes = vec![LaneSettings { base_url: endpoint.connection.name(), concurrency, weight: 1 }];
     settings::check_model(&job)?;
     if let Some(most) = args.output.dry_run {
         return dry_run::print(&job, most);

@@ -58,9 +58,14 @@ pub enum Notice {
     /// An earlier run is continued.
     Resuming(Resumption),
     /// The endpoint answers again.
-    EndpointUp,
+    EndpointUp {
+        /// Which one, where there are several.
+        endpoint: Option<String>,
+    },
     /// The server asked the whole pool to wait.
     RateLimited {
+        /// Which endpoint's, where there are several.
+        endpoint: Option<String>,
         /// How long.
         wait: Duration,
     },

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod completion;
+mod endpoints;
 mod event;
 mod failure;
 mod identity;
@@ -15,6 +16,7 @@ mod usage;
 
 pub use attempt::{Advice, Answer, Attempt, AttemptFailure};
 pub use completion::Completion;
+pub use endpoints::{EndpointFigures, PaceLimit};
 pub use event::{Event, Notice, Resumption};
 pub use failure::{Failure, FailureKind};
 pub use identity::{Identity, IdentityHasher, JobHash, RequestHash, RowSource, TextHash};

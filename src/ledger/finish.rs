@@ -103,7 +103,7 @@ impl Ledger {
         let modified_ns = modified(file).map_err(self.cannot_write(UNFINISHED_OUTPUT))?;
         let sum = sum_of(&hasher.finalize());
         let mark = OutputMark { len: new.length, modified_ns, sum, form, gapless, rows: new.rows };
-        let last = [Entry::End(*end).to_line(), Entry::Output(mark, Some(totals)).to_line()].concat();
+        let last = [Entry::End(end.clone()).to_line(), Entry::Output(mark, Some(totals)).to_line()].concat();
         if let Some(mut next) = new.next.take() {
             next.write_all(&last).and_then(|()| next.flush()).map_err(self.cannot_write(NEXT_FILE))?;
             self.sync(next.get_ref(), NEXT_FILE)?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::row::{BEFORE_ROW, find};
 use super::{Span, Unfinished};
-use crate::domain::{FailureKind, Identity, JobHash, StatusCounts, Tokens, Usage};
+use crate::domain::{EndpointFigures, FailureKind, Identity, JobHash, StatusCounts, Tokens, Usage};
 
 /// The version of the format. Later ones are refused, and the first, which no release wrote.
 pub(super) const VERSION: u64 = 2;
@@ -52,7 +52,7 @@ pub struct OutputMark {
 }
 
 /// A run's end, in figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct EndOfRun {
     /// How long it took.
     pub wall_ms: u64,
@@ -60,6 +60,9 @@ pub struct EndOfRun {
     pub answered: u64,
     /// Completion tokens it received.
     pub completion_tokens: u64,
+    /// How its endpoints were used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointFigures>,
 }
 
 /// What a line says.
@@ -241,7 +244,7 @@ impl Entry {
             Self::Output(mark, totals) => {
                 line_of(&Wire { output: Some(*mark), totals: totals.clone(), ..empty(Tag::Output) })
             }
-            Self::End(run) => line_of(&Wire { run: Some(*run), ..empty(Tag::End) }),
+            Self::End(run) => line_of(&Wire { run: Some(run.clone()), ..empty(Tag::End) }),
             Self::Unknown => line_of(&empty(Tag::Unknown)),
         }
     }
@@ -286,7 +289,7 @@ impl Entry {
             }
             Tag::Gone => Self::Gone(wire.places.clone()?),
             Tag::Output => Self::Output(wire.output?, wire.totals.clone()),
-            Tag::End => Self::End(wire.run?),
+            Tag::End => Self::End(wire.run.clone()?),
             Tag::Unknown => Self::Unknown,
         })
     }
@@ -355,7 +358,7 @@ mod tests {
             Entry::Gone(vec![1, 2]),
             Entry::Output(mark, None),
             Entry::Output(mark, Some(serde_json::json!({"rows": 1}))),
-            Entry::End(EndOfRun { wall_ms: 1, answered: 2, completion_tokens: 3 }),
+            Entry::End(EndOfRun { wall_ms: 1, answered: 2, completion_tokens: 3, endpoints: Vec::new() }),
             Entry::Unknown,
         ];
         for entry in entries {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::gate::GateSettings;
 use super::gauge::Gauge;
 use super::lane::{Lane, LaneSettings, News, Room};
-use crate::domain::Attempt;
+use crate::domain::{Attempt, EndpointFigures};
 
 /// How many rows beyond those in flight may at least wait for their next attempt.
 const LEAST_WAITING_ROWS: usize = 64;
@@ -131,6 +131,12 @@ impl Admission {
         limit + limit.max(LEAST_WAITING_ROWS)
     }
 
+    /// How the endpoints were used so far.
+    #[must_use]
+    pub fn figures(&self) -> Vec<EndpointFigures> {
+        self.state().lanes.iter().map(Lane::figures).collect()
+    }
+
     /// What was said when an endpoint went down that still is.
     #[must_use]
     pub fn why_down(&self) -> Option<String> {
@@ -217,7 +223,12 @@ mod tests {
     use crate::domain::{Advice, AttemptFailure, Failure, FailureKind, Usage};
 
     fn admission(lanes: &[(usize, u32)], most: usize) -> Arc<Admission> {
-        let lanes = lanes.iter().map(|&(concurrency, weight)| LaneSettings { concurrency, weight }).collect();
+        let lane = |&(concurrency, weight): &(usize, u32)| LaneSettings {
+            base_url: "a".into(),
+            concurrency,
+            weight,
+        };
+        let lanes = lanes.iter().map(lane).collect();
         let gate = GateSettings {
             longest_close: Duration::from_secs(60),
             probe_base: Duration::from_secs(1),

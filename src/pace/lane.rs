@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::gate::{Door, Gate, GateSettings};
-use crate::domain::{Advice, Attempt, FailureKind};
+use crate::domain::{Advice, Attempt, EndpointFigures, FailureKind};
 
 /// An endpoint among others that fails this often in a row is left alone and probed, as if it were down.
 const FAILING: u32 = 5;
@@ -11,6 +11,8 @@ const FAILING: u32 = 5;
 /// What is decided about an endpoint before the run.
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
+    /// What the endpoint is called; without what may be secret in a URL.
+    pub base_url: String,
     /// The most requests in flight at it.
     pub concurrency: usize,
     /// Its share of the rows in comparison with the others.
@@ -44,12 +46,23 @@ pub(super) struct Lane {
     settings: LaneSettings,
     gate: Gate,
     in_flight: usize,
+    most_in_flight: usize,
     failed_in_a_row: u32,
+    reached: u64,
+    refused: u64,
 }
 
 impl Lane {
     pub(super) fn new(settings: LaneSettings, gate: GateSettings) -> Self {
-        Self { settings, gate: Gate::new(gate), in_flight: 0, failed_in_a_row: 0 }
+        Self {
+            settings,
+            gate: Gate::new(gate),
+            in_flight: 0,
+            most_in_flight: 0,
+            failed_in_a_row: 0,
+            reached: 0,
+            refused: 0,
+        }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -74,6 +87,7 @@ impl Lane {
     /// A request goes to it. Returns whether it is a probe.
     pub(super) fn enter(&mut self, now: Instant) -> bool {
         self.in_flight += 1;
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
         self.gate.pass(now)
     }
 
@@ -81,6 +95,20 @@ impl Lane {
     pub(super) fn leave(&mut self, probe: bool) {
         self.in_flight -= 1;
         self.gate.left(probe);
+    }
+
+    /// How it was used.
+    pub(super) fn figures(&self) -> EndpointFigures {
+        EndpointFigures {
+            base_url: self.settings.base_url.clone(),
+            requests: self.reached,
+            refused: self.refused,
+            most_in_flight: self.most_in_flight as u64,
+            concurrency: self.limit() as u64,
+            adaptive: false,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        }
     }
 
     pub(super) fn given_up_at(&self) -> Option<Instant> {
@@ -94,6 +122,7 @@ impl Lane {
     /// Takes in what came of an attempt. `alone`: there is no other endpoint to go to.
     pub(super) fn heard(&mut self, attempt: &Attempt, probe: bool, alone: bool, now: Instant) -> News {
         let mut news = News::default();
+        self.reached += u64::from(attempt.reached);
         match attempt.status {
             Some(_) => news.up = self.gate.reached(probe),
             None if attempt.reached => self.gate.unanswered(probe, now),
@@ -106,6 +135,7 @@ impl Lane {
         };
         match failed.advice {
             Advice::Refused { after, exhausted } => {
+                self.refused += 1;
                 news.paused = self.gate.refused(after, exhausted, self.in_flight, now);
             }
             Advice::Down => news.down = self.gate.down(probe, &failed.failure.message, now),

@@ -111,6 +111,12 @@ impl<P: Provider> Pool<P> {
         }
     }
 
+    /// The name of an endpoint, where there are several.
+    fn one_of_several(&self, lane: usize) -> Option<String> {
+        let lanes = &self.job.lanes;
+        lanes.get(lane).filter(|_| lanes.len() > 1).map(|lane| lane.base_url.clone())
+    }
+
     async fn tell(&self, message: Message) {
         // The recorder outlives every sender; if it is gone, the run is over anyway.
         let _ = self.to_recorder.send(message).await;
@@ -209,7 +215,7 @@ impl<P: Provider> Call<P> {
         let news = leave.heard(&attempt);
         let failed = match attempt.result {
             Ok(answer) => {
-                self.tell_news(news, None).await;
+                self.tell_news(news, leave.lane(), None).await;
                 self.spent.usage += answer.usage;
                 return Next::Finish(Box::new(Ok(answer)));
             }
@@ -218,8 +224,8 @@ impl<P: Provider> Call<P> {
         self.spent.usage += failed.usage;
         self.spent.wasted += failed.usage.total();
         let failure = failed.failure;
-        self.tell_news(news, Some(&failure)).await;
-        self.stop_if_fatal(&failure, failed.advice);
+        self.tell_news(news, leave.lane(), Some(&failure)).await;
+        self.stop_if_fatal(&failure, failed.advice, leave.lane());
         match self.patience.decide(failed.advice) {
             Decision::Resend => Next::Resend,
             Decision::AwaitEndpoint => Next::Wait(Duration::ZERO),
@@ -232,9 +238,13 @@ impl<P: Provider> Call<P> {
     }
 
     /// Tells whoever watches what an attempt said about the endpoint as a whole.
-    async fn tell_news(&self, news: News, failure: Option<&Failure>) {
-        let up = news.up.then_some(Notice::EndpointUp);
-        let paused = news.paused.map(|wait| Notice::RateLimited { wait });
+    async fn tell_news(&self, news: News, lane: usize, failure: Option<&Failure>) {
+        if news == News::default() {
+            return;
+        }
+        let endpoint = self.pool.one_of_several(lane);
+        let up = news.up.then(|| Notice::EndpointUp { endpoint: endpoint.clone() });
+        let paused = news.paused.map(|wait| Notice::RateLimited { endpoint, wait });
         let down = failure.filter(|_| news.down).map(|failure| Notice::EndpointDown {
             message: failure.message.clone(),
             at_most: self.pool.job.retry.max_wait,
@@ -244,10 +254,14 @@ impl<P: Provider> Call<P> {
         }
     }
 
-    fn stop_if_fatal(&self, failure: &Failure, advice: Advice) {
+    fn stop_if_fatal(&self, failure: &Failure, advice: Advice, lane: usize) {
         let own_model = || self.pool.job.model.as_ref() == Some(&self.work.request.model);
         if advice == Advice::Stop || (advice == Advice::NotFound && own_model()) {
-            self.pool.stop.halt(Halt::Fatal(failure.clone()));
+            let mut failure = failure.clone();
+            if let Some(endpoint) = self.pool.one_of_several(lane) {
+                failure.message = format!("{endpoint}: {}", failure.message);
+            }
+            self.pool.stop.halt(Halt::Fatal(failure));
         }
     }
 

@@ -49,7 +49,7 @@ impl Finishing<'_> {
         if self.is_as_it_was(&ledger)
             && let Some(saved) = ledger.totals().and_then(Summary::of_saved)
         {
-            *summary = Summary { run: summary.run, ..saved };
+            *summary = Summary { run: std::mem::take(&mut summary.run), ..saved };
             return Ok(());
         }
         let mut stored = ledger.rows()?;

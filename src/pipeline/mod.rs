@@ -275,7 +275,7 @@ pub async fn run<P: Provider>(
     let pool = calling::Pool {
         job: job.clone(),
         providers,
-        admission,
+        admission: admission.clone(),
         stragglers: Stragglers::new(job.hedge),
         controls,
         stop: stop.clone(),
@@ -289,7 +289,7 @@ pub async fn run<P: Provider>(
     let written = recorder.join().map_err(|_| RunError::Thread(std::io::ErrorKind::Other.into()))?;
     let finished = written.places.iter().filter(|place| **place != 0).count() as u64;
     let complete = read.rows == Some(finished);
-    let summary = finish(&job, written, &read, started, &stop);
+    let summary = finish(&job, written, &read, started, &admission, &stop);
     Ok(Ended { summary, halt: stop.into_halt(), complete })
 }
 
@@ -310,11 +310,17 @@ fn finish(
     written: recording::Recorded,
     read: &reading::Read,
     started: Instant,
+    admission: &Admission,
     stop: &Stop,
 ) -> Summary {
     let mut summary = written.summary;
     let new_tokens = summary.usage.completion_tokens.unwrap_or_default().0;
-    summary.run = RunFigures { wall: started.elapsed(), answered: summary.ok, completion_tokens: new_tokens };
+    summary.run = RunFigures {
+        wall: started.elapsed(),
+        answered: summary.ok,
+        completion_tokens: new_tokens,
+        endpoints: admission.figures(),
+    };
     if let recording::Target::Ledger(ledger) = written.target
         && let Target::File(target) = &job.target
     {
@@ -332,6 +338,7 @@ fn finish(
                 wall_ms: u64::try_from(summary.run.wall.as_millis()).unwrap_or(u64::MAX),
                 answered: summary.run.answered,
                 completion_tokens: new_tokens,
+                endpoints: summary.run.endpoints.clone(),
             },
         };
         if let Err(error) = finishing.finish(ledger, &mut summary) {

@@ -110,6 +110,7 @@ fn replay_one(output: &Path, summary: &mut Summary) -> Result<(), ReplayError> {
         summary.run.wall += Duration::from_millis(end.wall_ms);
         summary.run.answered += end.answered;
         summary.run.completion_tokens += end.completion_tokens;
+        summary.run.add_endpoints(end.endpoints);
     }
     Ok(())
 }

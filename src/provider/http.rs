@@ -84,6 +84,13 @@ impl ConnectionSettings {
         Redactor::new(self.api_key.clone().into_iter().chain(tokens).chain(passwords))
     }
 
+    /// What the endpoint is called: its base URL without what may be secret in it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let public = self.base_url.split(['?', '#']).next().unwrap_or_default();
+        self.redactor().redact(public).into_owned()
+    }
+
     pub(super) fn url(&self) -> Result<Url, ConnectionError> {
         let bad = |message: &str| ConnectionError::BaseUrl {
             url: self.redactor().redact(&self.base_url).into_owned(),

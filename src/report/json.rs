@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 use crate::accounting::{Latencies, Summary};
-use crate::domain::{RowId, StatusCounts, Usage};
+use crate::domain::{EndpointFigures, RowId, StatusCounts, Usage};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -16,6 +16,7 @@ struct Report<'a> {
     latency_ms: Latency,
     throughput: Throughput,
     errors: Vec<Error<'a>>,
+    endpoints: &'a [EndpointFigures],
     wall_s: f64,
 }
 
@@ -118,6 +119,7 @@ pub fn to_json(summary: &Summary) -> String {
             completion_tokens_per_s: rounded(summary.tokens_per_second()),
         },
         errors: errors(summary),
+        endpoints: &summary.run.endpoints,
         wall_s: rounded(summary.run.wall.as_secs_f64()),
     };
     // Strings and numbers always serialise.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::json::named;
 use super::number::{count, duration, milliseconds};
+use super::text::pace;
 use crate::accounting::Summary;
 use crate::domain::Tokens;
 
@@ -19,6 +20,16 @@ pub fn to_markdown(summary: &Summary) -> String {
     text.push_str("## Models\n\n");
     let models: Vec<[String; 5]> = summary.by_model.iter().map(model).collect();
     table(&mut text, ["model", "rows", "prompt tokens", "completion tokens", "cost (USD)"], &models);
+    if summary.run.endpoints.iter().any(|endpoint| endpoint.requests > 0) {
+        text.push_str("## Endpoints\n\n");
+        let endpoints: Vec<[String; 3]> = summary
+            .run
+            .endpoints
+            .iter()
+            .map(|endpoint| [escaped(&endpoint.base_url), count(endpoint.requests), pace(endpoint)])
+            .collect();
+        table(&mut text, ["endpoint", "requests", "pace"], &endpoints);
+    }
     if !summary.errors.is_empty() {
         text.push_str("## Failures\n\n");
         let failures: Vec<[String; 5]> = summary

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::json::named;
 use super::number::{count, duration, milliseconds};
 use crate::accounting::Summary;
-use crate::domain::Tokens;
+use crate::domain::{EndpointFigures, Tokens};
 
 /// The longest example of an error that is shown, in characters.
 const LONGEST_EXAMPLE: usize = 200;
@@ -34,6 +34,15 @@ fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
     if summary.run.answered > 0 {
         let rows = format!("{:.1} rows/s", summary.rows_per_second());
         lines.push(("speed", format!("{rows}, {:.0} completion tokens/s", summary.tokens_per_second())));
+    }
+    match summary.run.endpoints.as_slice() {
+        unused if unused.iter().all(|endpoint| endpoint.requests == 0) => {}
+        [one] => lines.push(("pace", pace(one))),
+        several => lines.extend(several.iter().map(|endpoint| {
+            let used =
+                format!("{}: {} requests, {}", endpoint.base_url, count(endpoint.requests), pace(endpoint));
+            ("endpoint", used)
+        })),
     }
     if summary.by_model.len() > 1 {
         for (name, totals) in &summary.by_model {
@@ -113,6 +122,24 @@ fn cost(summary: &Summary) -> String {
         (Some(cost), 0) => format!("{:.6} USD", cost.dollars()),
         (Some(cost), rows) => format!("{:.6} USD and {} rows of unknown price", cost.dollars(), count(rows)),
     }
+}
+
+/// How an endpoint was kept busy, and what limits it has.
+pub(super) fn pace(endpoint: &EndpointFigures) -> String {
+    let found = if endpoint.adaptive { ", found by itself" } else { "" };
+    let most = count(endpoint.most_in_flight);
+    let mut text = format!("at most {most} in flight (limit {}{found})", count(endpoint.concurrency));
+    let limits = [("requests", endpoint.requests_per_minute), ("tokens", endpoint.tokens_per_minute)];
+    for (what, limit) in limits {
+        if let Some(limit) = limit {
+            let learned = if limit.learned { " (learned)" } else { "" };
+            let _ = write!(text, ", {} {what}/min{learned}", count(limit.per_minute));
+        }
+    }
+    if endpoint.refused > 0 {
+        let _ = write!(text, ", {} refused", count(endpoint.refused));
+    }
+    text
 }
 
 fn latency(summary: &Summary) -> String {

@@ -52,6 +52,26 @@ fn the_report_has_every_figure_and_each_is_what_the_server_saw() {
 }
 
 #[test]
+fn the_report_says_how_the_endpoint_was_used() {
+    let (cli, server) = mixed_run();
+    let endpoint = json!({
+        "base_url": server.base_url(), "requests": server.count(), "refused": 0, "most_in_flight": 2,
+        "concurrency": 2, "adaptive": false, "requests_per_minute": null, "tokens_per_minute": null,
+    });
+    assert_eq!(cli.json("report.json")["endpoints"], json!([endpoint]));
+    assert!(cli.read("report.md").contains("at most 2 in flight"));
+    let shown = cli.run(&["report", "out.jsonl"]).exits(0).stdout;
+    assert!(shown.contains("at most 2 in flight (limit 2)"), "{shown}");
+
+    // Two outputs from one endpoint: it is one endpoint.
+    cli.run_on(&server, &["in.jsonl", "-o", "again.jsonl"]).exits(3);
+    let both = cli.run(&["report", "out.jsonl", "again.jsonl", "--json"]).exits(0).stdout;
+    let both: Value = serde_json::from_str(&both).unwrap();
+    assert_eq!(both["endpoints"].as_array().unwrap().len(), 1);
+    assert_eq!(both["endpoints"][0]["requests"], server.count());
+}
+
+#[test]
 fn the_report_tells_models_and_errors_apart() {
     let (cli, server) = mixed_run();
     let report = cli.json("report.json");
@@ -76,7 +96,7 @@ fn the_report_tells_models_and_errors_apart() {
 fn the_report_from_the_output_alone_is_the_one_that_was_written() {
     let (cli, _server) = mixed_run();
     let (written, computed) = (cli.json("report.json"), report_of(&cli, "out.jsonl"));
-    for part in ["rows", "requests", "usage", "cost", "by_model", "errors", "latency_ms"] {
+    for part in ["rows", "requests", "usage", "cost", "by_model", "errors", "latency_ms", "endpoints"] {
         assert_eq!(computed[part], written[part], "{part}");
     }
 }

@@ -59,6 +59,8 @@ pub struct Request {
     pub stream: bool,
     /// How many answers come back: prompts in the request times `n`.
     pub answers: u64,
+    /// The most completion tokens that all of them may have together, where the request bounds them.
+    pub max_completion_tokens: Option<u64>,
     /// What the request is, apart from how and where it is sent.
     pub hash: RequestHash,
 }

@@ -39,6 +39,10 @@ impl BodyBuilder {
         };
         let (name, content, prompts) = self.content(content)?;
         let n = parameters.get("n").and_then(Value::as_u64).unwrap_or(1);
+        let answers = prompts * n;
+        let per_answer = ["max_completion_tokens", "max_tokens"]
+            .into_iter()
+            .find_map(|name| parameters.get(name).and_then(Value::as_u64));
         let stream = parameters.get("stream").and_then(Value::as_bool).unwrap_or(false);
         if stream {
             // Without this a stream ends without saying what it consumed.
@@ -48,7 +52,15 @@ impl BodyBuilder {
         }
         let hash = self.hash(&model, name, &content, &parameters);
         let body = self.write(&model, name, &content, &parameters);
-        Ok(Request { endpoint: self.endpoint, body: body.into(), model, stream, answers: prompts * n, hash })
+        Ok(Request {
+            endpoint: self.endpoint,
+            body: body.into(),
+            model,
+            stream,
+            answers,
+            max_completion_tokens: per_answer.map(|tokens| tokens.saturating_mul(answers)),
+            hash,
+        })
     }
 
     /// The member's name, its JSON text, and how many prompts are in it.

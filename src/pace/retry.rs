@@ -11,6 +11,9 @@ use crate::domain::Advice;
 /// restarted, many idle connections are dead at once.
 const MOST_RESENDS: u32 = 3;
 
+/// A row that was refused for pace waits in line as well, where the pace is kept: more than this need not be added.
+const LONGEST_REFUSAL_BACKOFF: Duration = Duration::from_secs(10);
+
 /// How patient a row is.
 #[derive(Clone, Debug)]
 pub struct RetrySettings {
@@ -58,8 +61,8 @@ impl Patience {
             failed: 0,
             resends: 0,
             resent_after_reset: false,
-            strikes: Delays::new(settings),
-            refusals: Delays::new(settings),
+            strikes: Delays::new(settings.backoff_base, settings.backoff_max),
+            refusals: Delays::new(settings.backoff_base, settings.backoff_max.min(LONGEST_REFUSAL_BACKOFF)),
             refused_since: None,
         }
     }
@@ -118,11 +121,11 @@ struct Delays {
 }
 
 impl Delays {
-    fn new(settings: &RetrySettings) -> Self {
+    fn new(base: Duration, max: Duration) -> Self {
         // The strategy raises its base to a power, so it is fed 2 and scaled to 1, 2, 4 … times our base.
         let doubling = ExponentialBackoff::from_millis(2).max_delay(Duration::from_hours(1));
-        let half_base = settings.backoff_base.as_secs_f64() / 0.002;
-        Self { doubling, half_base, max: settings.backoff_max }
+        let half_base = base.as_secs_f64() / 0.002;
+        Self { doubling, half_base, max }
     }
 
     fn next(&mut self) -> Duration {

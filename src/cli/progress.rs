@@ -244,7 +244,8 @@ impl Drawer {
             if rate < 10.0 { format!("{rate:.1}/s") } else { format!("{rate:.0}/s") },
         ];
         parts.extend(left(done, total, rate).map(|left| format!("{} left", duration(left))));
-        parts.push(format!("{} in flight", self.controls.gauge.in_flight()));
+        let gauge = &self.controls.gauge;
+        parts.push(format!("{} of {} in flight", gauge.in_flight(), gauge.limit()));
         for (name, number) in [("retries", &counts.retries), ("failed", &counts.failed)] {
             let number = Counts::get(number);
             if number > 0 {
@@ -266,7 +267,8 @@ impl Drawer {
             "resumed": Counts::get(&counts.resumed), "retries": Counts::get(&counts.retries),
             "prompt_tokens": Counts::get(&counts.prompt_tokens),
             "completion_tokens": Counts::get(&counts.completion_tokens),
-            "in_flight": self.controls.gauge.in_flight(), "elapsed_s": self.started.elapsed().as_secs(), "eta_s": left,
+            "in_flight": self.controls.gauge.in_flight(), "concurrency": self.controls.gauge.limit(),
+            "elapsed_s": self.started.elapsed().as_secs(), "eta_s": left,
         })
         .to_string()
     }

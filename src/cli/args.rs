@@ -1,5 +1,6 @@
 //! The options as typed.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -362,6 +363,9 @@ pub(super) struct SimArgs {
     /// How long an answer takes
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = values::duration)]
     pub(super) latency: Duration,
+    /// How much longer for each token of the answer
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = values::duration)]
+    pub(super) latency_per_token: Duration,
     /// Requests admitted a minute
     #[arg(long, value_name = "N")]
     pub(super) rpm: Option<u64>,
@@ -371,6 +375,9 @@ pub(super) struct SimArgs {
     /// Requests served at once; more are refused
     #[arg(long, value_name = "N")]
     pub(super) max_inflight: Option<usize>,
+    /// Requests worked on at once; the others wait in line
+    #[arg(long, value_name = "N")]
+    pub(super) slots: Option<NonZeroUsize>,
     /// The share of requests refused with 429
     #[arg(long = "fault-429", value_name = "P", default_value = "0", value_parser = values::share)]
     pub(super) fault_429: f64,

@@ -24,9 +24,11 @@ pub(super) fn sim(args: &SimArgs) -> Result<u8, CliError> {
     let simulator = Simulator::start(Settings {
         port: args.port,
         latency: args.latency,
+        latency_per_token: args.latency_per_token,
         rpm: args.rpm,
         tpm: args.tpm,
         max_inflight: args.max_inflight,
+        slots: args.slots,
         faults: Faults {
             too_many_requests: args.fault_429,
             server_error: args.fault_500,

@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, Heade
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use super::Settings;
@@ -36,6 +36,8 @@ pub(super) struct Service {
     pub settings: Settings,
     pub account: Arc<Account>,
     limits: Mutex<Limits>,
+    /// It is fair: who came first works first.
+    slots: Option<Arc<Semaphore>>,
     /// The running number of requests.
     requests: AtomicU64,
 }
@@ -47,6 +49,12 @@ struct Prepared {
     billed: Billed,
 }
 
+/// The time in which a request is worked on.
+struct Worked {
+    from: Instant,
+    takes: Duration,
+}
+
 enum Content {
     Whole(Bytes),
     Events(Vec<Bytes>),
@@ -55,7 +63,8 @@ enum Content {
 impl Service {
     pub(super) fn new(settings: Settings) -> Self {
         let limits = Mutex::new(Limits::new(settings.rpm, settings.tpm));
-        Self { settings, account: Arc::default(), limits, requests: AtomicU64::new(0) }
+        let slots = settings.slots.map(|slots| Arc::new(Semaphore::new(slots.get())));
+        Self { settings, account: Arc::default(), limits, slots, requests: AtomicU64::new(0) }
     }
 
     /// The number of a request, from 0.
@@ -109,22 +118,40 @@ impl Service {
         cut: &Notify,
     ) -> Result<Response<Reply>, Refusal> {
         let body = read(body).await.inspect_err(|refusal| self.account.refused(refusal.status.as_u16()))?;
-        let started = Instant::now();
         let ticket = headers.get(CLIENT_REQUEST_ID).map(HeaderValue::as_bytes);
         self.account.received(ticket.map(hash_of_ticket));
         let mut seat = self
             .check_key(headers)
             .and_then(|()| Seat::take(&self.account, self.settings.max_inflight).map_err(Refusal::slow_down))
             .inspect_err(|refusal| self.account.refused(refusal.status.as_u16()))?;
+        let arrived = Instant::now();
         let prepared = self
             .prepare(endpoint, &body)
             .inspect_err(|refusal| seat.end(End::Answered(refusal.status.as_u16())))?;
         drop(body);
         let number = number.to_le_bytes();
         match self.settings.faults.draw(self.settings.seed, ticket.unwrap_or(&number)) {
-            None => Ok(self.send(prepared, seat, started).await),
-            Some(fault) => self.fail(fault, &prepared, seat, started, cut).await,
+            None => {
+                let due = self.work(&mut seat, &prepared, arrived).await;
+                Ok(self.send(prepared, seat, due).await)
+            }
+            Some(fault) => self.fail(fault, &prepared, seat, arrived, cut).await,
         }
+    }
+
+    /// Waits for the request's turn, if it has to. Says from when to when it is worked on then.
+    async fn work(&self, seat: &mut Seat, prepared: &Prepared, arrived: Instant) -> Worked {
+        let Settings { latency, latency_per_token, .. } = self.settings;
+        let tokens = u32::try_from(prepared.billed.completion).unwrap_or(u32::MAX);
+        let takes = latency.saturating_add(latency_per_token.saturating_mul(tokens));
+        let from = match &self.slots {
+            Some(slots) => {
+                seat.wait_for_turn(slots).await;
+                Instant::now()
+            }
+            None => arrived,
+        };
+        Worked { from, takes }
     }
 
     /// Reads, checks and answers, and lets the request through the limits.
@@ -143,44 +170,44 @@ impl Service {
         Ok(Prepared { content, body: ask.body, billed })
     }
 
-    async fn send(&self, prepared: Prepared, mut seat: Seat, started: Instant) -> Response<Reply> {
-        let latency = self.settings.latency;
+    async fn send(&self, prepared: Prepared, mut seat: Seat, worked: Worked) -> Response<Reply> {
         match prepared.content {
             Content::Whole(body) => {
-                wait(started, latency).await;
+                worked.wait().await;
                 seat.end_billed(prepared.body, &prepared.billed);
                 respond(StatusCode::OK, "application/json", Reply::Whole(Some(body)))
             }
             Content::Events(events) => {
-                let pace = pace(started, latency, events.len());
+                let pace = worked.pace(events.len());
                 let reply = Reply::paced(events, pace, seat, (prepared.body, prepared.billed));
                 respond(StatusCode::OK, "text/event-stream; charset=utf-8", reply)
             }
         }
     }
 
-    /// Lets the request meet a fault. All but the refusal take as long as an answer.
+    /// Lets the request meet a fault. All but the refusal take as long as an answer; one that is never answered takes
+    /// no slot, or a few of them would stop the endpoint.
     async fn fail(
         &self,
         fault: Fault,
         prepared: &Prepared,
         mut seat: Seat,
-        started: Instant,
+        arrived: Instant,
         cut: &Notify,
     ) -> Result<Response<Reply>, Refusal> {
-        let mut refuse = |refusal: Refusal| {
+        let refuse = |mut seat: Seat, refusal: Refusal| {
             seat.end(End::Answered(refusal.status.as_u16()));
             Err(refusal)
         };
         if fault == Fault::TooManyRequests {
-            return refuse(Refusal::fault_429());
+            return refuse(seat, Refusal::fault_429());
         }
         if fault != Fault::Hang {
-            wait(started, self.settings.latency).await;
+            self.work(&mut seat, prepared, arrived).await.wait().await;
         }
         match fault {
             Fault::Truncate => return Ok(truncated(prepared, seat)),
-            Fault::TooManyRequests | Fault::ServerError => return refuse(Refusal::fault_500()),
+            Fault::TooManyRequests | Fault::ServerError => return refuse(seat, Refusal::fault_500()),
             Fault::Reset => {
                 seat.end(End::Reset);
                 cut.notify_one();
@@ -211,16 +238,18 @@ impl Service {
     }
 }
 
-/// When the first event leaves, and how long after it each of the others: a quarter of the latency to the first one,
-/// the last one at its end.
-fn pace(started: Instant, latency: Duration, events: usize) -> (Instant, Duration) {
-    let gaps = u32::try_from(events).unwrap_or(u32::MAX).saturating_sub(1).max(1);
-    (started + latency / 4, latency * 3 / 4 / gaps)
-}
+impl Worked {
+    /// When the first event leaves, and how long after it each of the others: a quarter of the time to the first one,
+    /// the last one at its end.
+    fn pace(&self, events: usize) -> (Instant, Duration) {
+        let gaps = u32::try_from(events).unwrap_or(u32::MAX).saturating_sub(1).max(1);
+        (self.from + self.takes / 4, self.takes * 3 / 4 / gaps)
+    }
 
-async fn wait(started: Instant, latency: Duration) {
-    if !latency.is_zero() {
-        sleep_until(started + latency).await;
+    async fn wait(&self) {
+        if !self.takes.is_zero() {
+            sleep_until(self.from + self.takes).await;
+        }
     }
 }
 

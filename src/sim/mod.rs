@@ -25,6 +25,7 @@ mod tokens;
 mod wire;
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -44,14 +45,19 @@ use exchange::Service;
 pub struct Settings {
     /// The port on 127.0.0.1; 0 takes a free one.
     pub port: u16,
-    /// How long an answer takes, from the request read whole to the last byte.
+    /// How long an answer takes that has no tokens, from the request read whole (with `slots`: from its turn) to the
+    /// last byte.
     pub latency: Duration,
+    /// How much longer it takes for each completion token that is billed.
+    pub latency_per_token: Duration,
     /// Requests admitted a minute, spread evenly: at most a second's worth at once.
     pub rpm: Option<u64>,
     /// Tokens (prompt and completion, as billed) admitted a minute, spread evenly like `rpm`.
     pub tpm: Option<u64>,
     /// Requests served at once; more are refused with 429.
     pub max_inflight: Option<usize>,
+    /// Requests worked on at once; the others wait in line, first come, first served.
+    pub slots: Option<NonZeroUsize>,
     /// How often it goes wrong.
     pub faults: Faults,
     /// Decides which requests the faults hit. It does not change the answers.
@@ -68,9 +74,11 @@ impl Default for Settings {
         Self {
             port: 0,
             latency: Duration::ZERO,
+            latency_per_token: Duration::ZERO,
             rpm: None,
             tpm: None,
             max_inflight: None,
+            slots: None,
             faults: Faults::default(),
             seed: 0,
             api_key: None,

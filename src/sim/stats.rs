@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Billed;
 
@@ -28,6 +29,10 @@ pub struct Stats {
     pub in_flight: u64,
     /// The most requests that were served at once.
     pub max_in_flight: u64,
+    /// Requests among those in flight that wait for a slot now.
+    pub waiting: u64,
+    /// The most requests that waited for a slot at once.
+    pub max_waiting: u64,
     /// Prompt tokens billed. Only whole answers with status 200 are billed.
     pub prompt_tokens: u64,
     /// Completion tokens billed.
@@ -89,10 +94,10 @@ impl Account {
     /// Begins anew; requests in flight stay in flight.
     pub(super) fn reset(&self) {
         let mut books = self.books();
-        let in_flight = books.stats.in_flight;
+        let Stats { in_flight, waiting, .. } = books.stats;
         *books = Books::default();
-        books.stats.in_flight = in_flight;
-        books.stats.max_in_flight = in_flight;
+        books.stats =
+            Stats { in_flight, max_in_flight: in_flight, waiting, max_waiting: waiting, ..Stats::default() };
     }
 
     pub(super) fn connected(&self) {
@@ -133,6 +138,26 @@ impl Account {
 pub(super) struct Seat {
     account: Arc<Account>,
     ended: bool,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+/// One request in the line for a slot. Dropped, it has left the line.
+struct Waiting<'a>(&'a Account);
+
+impl<'a> Waiting<'a> {
+    fn begin(account: &'a Account) -> Self {
+        let stats = &mut account.books().stats;
+        stats.waiting += 1;
+        stats.max_waiting = stats.max_waiting.max(stats.waiting);
+        Self(account)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let stats = &mut self.0.books().stats;
+        stats.waiting = stats.waiting.saturating_sub(1);
+    }
 }
 
 impl Seat {
@@ -148,7 +173,19 @@ impl Seat {
         *in_flight += 1;
         *max_in_flight = (*max_in_flight).max(*in_flight);
         drop(books);
-        Ok(Self { account: Arc::clone(account), ended: false })
+        Ok(Self { account: Arc::clone(account), ended: false, slot: None })
+    }
+
+    /// Waits for one of the slots; it is kept until the seat is given back.
+    pub(super) async fn wait_for_turn(&mut self, slots: &Arc<Semaphore>) {
+        self.slot = if let Ok(slot) = slots.clone().try_acquire_owned() {
+            Some(slot)
+        } else {
+            let waiting = Waiting::begin(&self.account);
+            let slot = slots.clone().acquire_owned().await.ok();
+            drop(waiting);
+            slot
+        };
     }
 
     /// Books how the request ended. Only the first end counts.

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -248,6 +249,83 @@ fn more_requests_at_once_than_are_served_are_refused() {
     until(&simulator, |stats| stats.in_flight == 0);
     let stats = simulator.stats();
     assert_eq!((stats.max_in_flight, stats.abandoned, stats.requests), (1, 0, 2));
+}
+
+/// Sends a chat and does not wait for what comes.
+fn begin(simulator: &Simulator, content: &str) -> TcpStream {
+    let (mut stream, body) = (connect(simulator), chat(content).to_string());
+    let length = body.len();
+    write!(
+        stream,
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    stream
+}
+
+#[test]
+fn requests_beyond_the_slots_wait_in_line_and_none_is_refused() {
+    let slots = NonZeroUsize::new(2);
+    let latency = Duration::from_hours(1);
+    let simulator = start(Settings { latency, slots, ..Settings::default() });
+    let mut streams = Vec::new();
+    for sent in 1..=5 {
+        streams.push(begin(&simulator, "x"));
+        until(&simulator, |stats| stats.in_flight == sent && stats.waiting == sent.saturating_sub(2));
+    }
+    drop(streams.remove(0));
+    until(&simulator, |stats| (stats.abandoned, stats.waiting) == (1, 2));
+    drop(streams.pop());
+    until(&simulator, |stats| (stats.abandoned, stats.waiting) == (2, 1));
+    let stats = simulator.stats();
+    assert_eq!((stats.in_flight, stats.max_waiting, stats.by_status), (3, 3, [].into()));
+}
+
+#[test]
+fn one_slot_answers_in_the_order_of_arrival_streamed_or_not() {
+    let settings = Settings {
+        slots: NonZeroUsize::new(1),
+        latency: Duration::from_millis(30),
+        models: Vec::new(),
+        ..Settings::default()
+    };
+    let simulator = start(settings);
+    let mut streamed = chat("first");
+    streamed["stream"] = true.into();
+    let bodies = [streamed, chat("second"), chat("third")];
+    let sent = Instant::now();
+    let took = std::thread::scope(|scope| {
+        let waits: Vec<_> = bodies
+            .iter()
+            .zip(1..)
+            .map(|(body, count)| {
+                let wait = scope.spawn(|| {
+                    let got = post(&simulator, "chat/completions", body);
+                    (got.status, sent.elapsed())
+                });
+                until(&simulator, |stats| stats.requests == count);
+                wait
+            })
+            .collect();
+        waits.into_iter().map(|wait| wait.join().unwrap()).collect::<Vec<_>>()
+    });
+    for ((status, took), least) in took.into_iter().zip([30, 60, 90]) {
+        assert!(status == 200 && took >= Duration::from_millis(least), "{took:?} instead of {least} ms");
+    }
+    assert_eq!((simulator.stats().waiting, simulator.stats().in_flight), (0, 0));
+}
+
+#[test]
+fn an_answer_takes_longer_the_more_tokens_it_has() {
+    let per_token = Duration::from_millis(3);
+    let simulator = start(Settings { latency_per_token: per_token, ..Settings::default() });
+    for (tokens, stream) in [(1, false), (30, false), (30, true)] {
+        let body =
+            json!({"model": "sim-1", "prompt": "Tell a story", "max_tokens": tokens, "stream": stream});
+        let sent = Instant::now();
+        assert_eq!(post(&simulator, "completions", &body).status, 200);
+        assert!(sent.elapsed() >= per_token * tokens, "{tokens} tokens after {:?}", sent.elapsed());
+    }
 }
 
 #[test]

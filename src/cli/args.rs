@@ -372,6 +372,9 @@ pub(super) struct SimArgs {
     /// Tokens admitted a minute
     #[arg(long, value_name = "N")]
     pub(super) tpm: Option<u64>,
+    /// Say nothing of the limits: refuse with the status 429 alone
+    #[arg(long)]
+    pub(super) no_limit_headers: bool,
     /// Requests served at once; more are refused
     #[arg(long, value_name = "N")]
     pub(super) max_inflight: Option<usize>,

@@ -29,6 +29,7 @@ pub(super) fn sim(args: &SimArgs) -> Result<u8, CliError> {
         tpm: args.tpm,
         max_inflight: args.max_inflight,
         slots: args.slots,
+        tells_limits: !args.no_limit_headers,
         faults: Faults {
             too_many_requests: args.fault_429,
             server_error: args.fault_500,

@@ -161,8 +161,10 @@ impl Service {
         let answer = answer(&ask);
         let billed = answer.billed;
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        limits.admit(billed.prompt + billed.completion, std::time::Instant::now())?;
+        let admitted = limits.admit(billed.prompt + billed.completion, std::time::Instant::now());
         drop(limits);
+        admitted
+            .map_err(|refusal| if self.settings.tells_limits { refusal } else { refusal.unexplained() })?;
         let content = match ask.stream {
             None => Content::Whole(wire::whole(&ask, &answer).into()),
             Some(_) => Content::Events(stream::events(&ask, &answer)),
@@ -218,7 +220,7 @@ impl Service {
     }
 
     fn add_limits(&self, headers: &mut HeaderMap) {
-        if self.settings.rpm.is_none() && self.settings.tpm.is_none() {
+        if !self.settings.tells_limits {
             return;
         }
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);

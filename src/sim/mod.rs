@@ -54,6 +54,8 @@ pub struct Settings {
     pub rpm: Option<u64>,
     /// Tokens (prompt and completion, as billed) admitted a minute, spread evenly like `rpm`.
     pub tpm: Option<u64>,
+    /// Whether the limits stand in the headers, and when to come back in those of a refusal.
+    pub tells_limits: bool,
     /// Requests served at once; more are refused with 429.
     pub max_inflight: Option<usize>,
     /// Requests worked on at once; the others wait in line, first come, first served.
@@ -77,6 +79,7 @@ impl Default for Settings {
             latency_per_token: Duration::ZERO,
             rpm: None,
             tpm: None,
+            tells_limits: true,
             max_inflight: None,
             slots: None,
             faults: Faults::default(),

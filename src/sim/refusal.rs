@@ -89,6 +89,11 @@ impl Refusal {
         Self { retry_after: Some(retry_after), ..refusal }
     }
 
+    /// The same, without a word of when to come back.
+    pub(super) fn unexplained(self) -> Self {
+        Self { message: "Rate limit reached.".into(), retry_after: None, ..self }
+    }
+
     /// More tokens than the limit lets through in a minute (429): it can never be admitted.
     pub(super) fn too_many_tokens(limit: u64, requested: u64) -> Self {
         let message = format!("Request too large on tokens per min: Limit {limit}, Requested {requested}.");

@@ -218,6 +218,18 @@ fn models_paths_and_keys_are_checked() {
 }
 
 #[test]
+fn limits_are_kept_without_a_word_where_that_is_asked_for() {
+    let simulator = start(Settings { rpm: Some(60), tells_limits: false, ..Settings::default() });
+    let ask = || post(&simulator, "chat/completions", &chat("x"));
+    let [first, second] = [ask(), ask()];
+    assert_eq!((first.status, second.status), (200, 429));
+    for got in [first, second] {
+        let head = got.head.to_ascii_lowercase();
+        assert!(!head.contains("ratelimit") && !head.contains("retry-after"), "{head}");
+    }
+}
+
+#[test]
 fn limits_are_shown_and_kept() {
     let simulator = start(Settings { rpm: Some(60), tpm: Some(600_000), ..Settings::default() });
     let first = post(&simulator, "chat/completions", &chat("x"));

@@ -53,6 +53,7 @@ pub struct Leave {
     admission: Arc<Admission>,
     lane: usize,
     probe: bool,
+    ended: bool,
 }
 
 enum Found {
@@ -120,7 +121,14 @@ impl Admission {
         let probe = state.lanes[lane].enter(now);
         state.in_flight += 1;
         self.gauge.set(state.in_flight, state.limit());
-        Leave { admission: self.clone(), lane, probe }
+        Leave { admission: self.clone(), lane, probe, ended: false }
+    }
+
+    /// There is room for others.
+    fn ended(&self, state: MutexGuard<'_, State>) {
+        self.gauge.set(state.in_flight, state.limit());
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// How many rows may be under way: in flight, or waiting for their next attempt, so that rows that wait do not
@@ -204,14 +212,33 @@ impl Leave {
     }
 }
 
-impl Drop for Leave {
-    fn drop(&mut self) {
-        let mut state = self.admission.state();
+impl Leave {
+    /// Ends several that were given by one admission, with one wake-up.
+    pub fn end_all(leaves: impl IntoIterator<Item = Self>) {
+        let mut leaves = leaves.into_iter();
+        let Some(mut first) = leaves.next() else { return };
+        let admission = first.admission.clone();
+        let mut state = admission.state();
+        first.end(&mut state);
+        leaves.for_each(|mut leave| leave.end(&mut state));
+        admission.ended(state);
+    }
+
+    fn end(&mut self, state: &mut State) {
         state.lanes[self.lane].leave(self.probe);
         state.in_flight -= 1;
-        self.admission.gauge.set(state.in_flight, state.limit());
-        drop(state);
-        self.admission.changed.notify_one();
+        self.ended = true;
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if !self.ended {
+            let admission = self.admission.clone();
+            let mut state = admission.state();
+            self.end(&mut state);
+            admission.ended(state);
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::{JoinError, JoinSet};
 
+use super::handover::{Receiver, Sender};
 use super::hedging::Other;
 use super::reading::Work;
 use super::recording::Message;
@@ -39,33 +39,28 @@ impl<P: Provider> Pool<P> {
             tokio::select! {
                 biased;
                 () = pool.controls.drain.cancelled() => break,
-                next = pool.next(&mut inbox, &mut calls) => match next {
-                    Some(call) => {
-                        calls.spawn(call);
-                    }
-                    None => break,
-                },
+                more = pool.next(&mut inbox, &mut calls) => if !more { break },
             }
         }
         drop(inbox);
         pool.finish(calls).await;
     }
 
-    /// The next row, as soon as it may be sent: rows are read no sooner than they can go.
-    async fn next(
-        self: &Arc<Self>,
-        inbox: &mut Receiver<Work>,
-        calls: &mut JoinSet<()>,
-    ) -> Option<impl Future<Output = ()> + use<P>> {
+    /// Starts the next row, as soon as it may be sent: rows are read no sooner than they can go. `false` when there
+    /// are no more.
+    async fn next(self: &Arc<Self>, inbox: &mut Receiver<Work>, calls: &mut JoinSet<()>) -> bool {
         while let Some(ended) = calls.try_join_next() {
             self.check(ended);
         }
         while calls.len() >= self.admission.rows_at_once() {
-            self.check(calls.join_next().await?);
+            if let Some(ended) = calls.join_next().await {
+                self.check(ended);
+            }
         }
-        let call = Call::new(self.clone(), inbox.recv().await?);
+        let Some(work) = inbox.recv().await else { return false };
         let leave = self.leave(None).await;
-        Some(call.answer(leave))
+        calls.spawn(Call::new(self.clone(), work).answer(leave));
+        true
     }
 
     /// Waits for the calls that are under way.

@@ -35,11 +35,18 @@ pub(super) enum Other {
 impl<P: Provider> Pool<P> {
     /// Sends a request.
     pub(super) async fn send(&self, request: &Request, leave: Leave) -> Sent {
+        if self.stragglers.is_on() {
+            // On the heap, so that calls that are never sent twice need no room for two.
+            return Box::pin(self.send_twice(request, leave)).await;
+        }
+        let attempt = self.providers[leave.lane()].attempt(request).await;
+        Sent { attempt, leave, other: None }
+    }
+
+    /// Sends a request, and again if it takes too long.
+    async fn send_twice(&self, request: &Request, leave: Leave) -> Sent {
         let lane = leave.lane();
         let mut first = pin!(self.providers[lane].attempt(request));
-        if !self.stragglers.is_on() {
-            return Sent { attempt: first.await, leave, other: None };
-        }
         let second_leave = tokio::select! {
             biased;
             attempt = &mut first => {

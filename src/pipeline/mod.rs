@@ -4,6 +4,7 @@
 mod calling;
 mod finishing;
 mod halt;
+mod handover;
 mod hedging;
 mod naming;
 mod opening;
@@ -17,7 +18,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounting::{RunFigures, Summary};
@@ -258,7 +258,7 @@ pub async fn run<P: Provider>(
     let Opened { target, before, resumption, known, _copies } = opened;
     let stop = Stop::new(controls.clone(), job.max_failures);
 
-    let (to_recorder, recorder_inbox) = mpsc::channel(RECORDER_QUEUE);
+    let (to_recorder, recorder_inbox) = handover::channel(RECORDER_QUEUE);
     let with_input = job.with_input;
     let recorder = recording::start(target, before, with_input, watchers, recorder_inbox, stop.clone())?;
     if let Some(resumption) = resumption {
@@ -266,7 +266,7 @@ pub async fn run<P: Provider>(
         let _ = to_recorder.send(Message::Event(Event::Notice(Notice::Resuming(resumption)))).await;
         let _ = to_recorder.send(Message::Event(Event::Resumed(finished))).await;
     }
-    let (to_calls, calls_inbox) = mpsc::channel(ROWS_READ_AHEAD);
+    let (to_calls, calls_inbox) = handover::channel(ROWS_READ_AHEAD);
     let job = Arc::new(job);
     let reader = reading::start(job.clone(), known, to_calls, to_recorder.clone(), stop.clone())?;
 

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::Sender;
-
+use super::handover::Sender;
 use super::naming::{Named, Naming};
 use super::recording::Message;
 use super::survey::Marked;

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as sync_mpsc};
 use std::thread::JoinHandle;
 
-use tokio::sync::mpsc::Receiver;
-
+use super::handover::Receiver;
 use super::survey::RESUMED;
 use super::{Halt, RunError, Stop, Watcher};
 use crate::accounting::{Facts, Summary};
@@ -38,6 +37,10 @@ pub(super) enum Message {
 impl Message {
     pub(super) fn finished(slot: u64, outcome: Outcome, leave: Option<Leave>) -> Self {
         Self::Finished { slot, outcome: Box::new(outcome), leave }
+    }
+
+    fn take_leave(&mut self) -> Option<Leave> {
+        if let Self::Finished { leave, .. } = self { leave.take() } else { None }
     }
 }
 
@@ -144,7 +147,11 @@ impl Recorder {
             let written = self.write(&batch);
             let over = batch.iter().any(|message| matches!(message, Message::End));
             match written {
-                Ok(()) => batch.drain(..).for_each(|message| self.account(message)),
+                Ok(()) => {
+                    // These rows are on their way to the disk: others may send, and be read.
+                    Leave::end_all(batch.iter_mut().filter_map(Message::take_leave));
+                    batch.drain(..).for_each(|message| self.account(message));
+                }
                 // Rows that are not on the disk are not finished: they are neither counted nor shown.
                 Err(halt) => {
                     self.stop.halt(halt);
@@ -235,12 +242,10 @@ impl Recorder {
         self.places[slot] = place;
     }
 
-    /// Counts a message that is written and shows it; its leave goes with it.
+    /// Counts a message that is written and shows it.
     fn account(&mut self, message: Message) {
         match message {
-            Message::Finished { outcome, leave, .. } => {
-                // The row is on its way to the disk: others may send, and be read.
-                drop(leave);
+            Message::Finished { outcome, .. } => {
                 if let Some(identity) = &outcome.identity {
                     self.unfinished.remove(identity);
                 }

@@ -1,5 +1,6 @@
 //! When and how often: how long a row waits before it goes again, where it goes, and when nobody may go at all.
 
+mod adaptive;
 mod admission;
 mod gate;
 mod gauge;
@@ -7,6 +8,7 @@ mod hedge;
 mod lane;
 mod retry;
 
+pub use adaptive::{Concurrency, Sample};
 pub use admission::{Admission, AdmissionSettings, Leave, TooLong};
 pub use gate::GateSettings;
 pub use gauge::Gauge;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use promptmill::provider::{exhausted, retry_after};
+use promptmill::provider::{rate_limits, retry_after};
 
 const MILLISECONDS: &str = "retry-after-ms";
 const SECONDS: &str = "retry-after";
@@ -20,10 +20,14 @@ pub fn check(data: &[u8]) {
     {
         assert_eq!(after, Some(Duration::from_secs(seconds)));
     }
-    let wait = exhausted(&headers);
-    check_wait(wait);
+    let limits = rate_limits(&headers, now).unwrap_or_default();
+    let wait = limits.exhausted;
+    for wait in [wait, limits.requests.reset, limits.tokens.reset] {
+        check_wait(wait);
+    }
+    assert!(limits.requests.limit != Some(0) && limits.tokens.limit != Some(0), "a limit of nothing");
     let used_up = |(name, value): (&HeaderName, &HeaderValue)| {
-        name.as_str().starts_with("x-ratelimit-remaining-")
+        (name.as_str().starts_with("x-ratelimit-remaining-") || name.as_str().ends_with("-remaining"))
             && value.to_str().is_ok_and(|value| value.trim().parse::<i64>().is_ok_and(|left| left <= 0))
     };
     assert!(wait.is_none() || headers.iter().any(used_up), "a limit is used up that no header names");

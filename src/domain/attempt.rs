@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Completion, Failure, Usage};
+use super::{Completion, Failure, RateLimits, Usage};
 
 /// What came of one request.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Attempt {
     pub reached: bool,
     /// From the start of sending to the last byte.
     pub latency: Duration,
+    /// What the response's headers tell of the server's limits, be it an answer or a refusal.
+    pub limits: Option<Box<RateLimits>>,
 }
 
 /// An answer with what it consumed.

@@ -272,6 +272,7 @@ mod tests {
             status: None,
             reached: false,
             latency: Duration::ZERO,
+            limits: None,
         }
     }
 

@@ -125,7 +125,8 @@ impl Gate {
     ) -> Option<Duration> {
         self.refused_in_a_row += 1;
         let wait = match (exhausted, after) {
-            (Some(exhausted), after) => exhausted.max(after.unwrap_or_default()),
+            // A reset says when all of a limit is there again, which is long after the next request may go.
+            (Some(exhausted), after) => after.unwrap_or(exhausted),
             (None, Some(after)) if self.refused_in_a_row >= REPEATED => after,
             _ => return None,
         };
@@ -251,6 +252,13 @@ mod tests {
         assert!(left[0] >= 8.0 && left[0] < 8.1, "{}", left[0]);
         assert!(left[99] > 9.0 && left[99] <= 10.05, "{}", left[99]);
         assert!(left[50] > 8.5, "{}", left[50]);
+    }
+
+    #[test]
+    fn what_the_server_asks_for_counts_more_than_when_all_of_its_limit_is_back() {
+        let (mut gate, now) = (gate(), Instant::now());
+        let (after, reset) = (Duration::from_millis(100), Duration::from_secs(30));
+        assert_eq!(gate.refused(Some(after), Some(reset), 1, now), Some(after));
     }
 
     #[test]

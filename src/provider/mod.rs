@@ -16,7 +16,7 @@ use crate::domain::{Attempt, Request};
 
 pub use answer::read as read_answer;
 pub use errors::{ErrorBody, Pace, classify};
-pub use headers::{exhausted, retry_after};
+pub use headers::{rate_limits, retry_after};
 pub use http::{ConnectionError, ConnectionSettings};
 pub use models::Model;
 pub use openai::OpenAi;

@@ -15,7 +15,9 @@ use super::errors::{ErrorBody, Pace, classify, no_answer, shorten};
 use super::http::{ConnectionError, ConnectionSettings, RequestIds};
 use super::stream::{Assembly, Events};
 use super::{Provider, answer, headers};
-use crate::domain::{Advice, Answer, Attempt, AttemptFailure, Endpoint, Redactor, Request, Usage};
+use crate::domain::{
+    Advice, Answer, Attempt, AttemptFailure, Endpoint, RateLimits, Redactor, Request, Usage,
+};
 
 /// A body larger than this is no answer to a prompt; it is not read to its end, so that a hostile server cannot fill
 /// the memory.
@@ -94,8 +96,9 @@ impl OpenAi {
         let response = sent.map_err(|error| self.broken_before_answer(&error, seen))?;
         let status = response.status().as_u16();
         seen.status = Some(status);
+        seen.limits = headers::rate_limits(response.headers(), SystemTime::now());
         if !response.status().is_success() {
-            return Err(self.refused(response, status).await);
+            return Err(self.refused(response, status, seen.limits.as_ref()).await);
         }
         if let Some(encoding) = encoding_of(response.headers()) {
             let what = format!("the answer is encoded as {encoding}, which was not asked for");
@@ -113,8 +116,11 @@ impl OpenAi {
         }
     }
 
-    async fn refused(&self, response: Response, status: u16) -> AttemptFailure {
-        let pace = pace_of(response.headers());
+    async fn refused(&self, response: Response, status: u16, limits: Option<&RateLimits>) -> AttemptFailure {
+        let pace = Pace {
+            retry_after: headers::retry_after(response.headers(), SystemTime::now()),
+            exhausted: limits.and_then(|limits| limits.exhausted),
+        };
         let location =
             response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let url = response.url().clone();
@@ -231,14 +237,21 @@ impl OpenAi {
 pub(super) struct Seen {
     status: Option<u16>,
     pub(super) reached: bool,
+    limits: Option<RateLimits>,
 }
 
 impl Provider for OpenAi {
     async fn attempt(&self, request: &Request) -> Attempt {
         let started = Instant::now();
-        let mut seen = Seen { status: None, reached: true };
+        let mut seen = Seen { status: None, reached: true, limits: None };
         let result = self.exchange(request, started, &mut seen).await;
-        Attempt { result, status: seen.status, reached: seen.reached, latency: started.elapsed() }
+        Attempt {
+            result,
+            status: seen.status,
+            reached: seen.reached,
+            latency: started.elapsed(),
+            limits: seen.limits.map(Box::new),
+        }
     }
 }
 
@@ -246,13 +259,6 @@ impl Provider for OpenAi {
 fn encoding_of(headers: &HeaderMap) -> Option<String> {
     let encoding = String::from_utf8_lossy(headers.get(CONTENT_ENCODING)?.as_bytes()).trim().to_owned();
     (!encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")).then(|| shorten(&encoding))
-}
-
-fn pace_of(headers: &HeaderMap) -> Pace {
-    Pace {
-        retry_after: headers::retry_after(headers, SystemTime::now()),
-        exhausted: headers::exhausted(headers),
-    }
 }
 
 fn too_large(status: u16) -> AttemptFailure {

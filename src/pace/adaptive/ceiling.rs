@@ -66,3 +66,41 @@ impl Ceiling {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ceiling_holds_for_longer_when_it_was_right() {
+        let (mut ceiling, mut now) = (Ceiling::default(), Instant::now());
+        let mut meet = |limit: usize, now: Instant| {
+            let lowered = (0..LEAST).map(|_| ceiling.turned_away(limit, now, now)).last().unwrap();
+            let still = |after: u64| ceiling.most(now + Duration::from_secs(after)) < usize::MAX;
+            (lowered, ceiling.most(now), (1..1000).take_while(|after| still(*after)).count())
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(meet(40, now), (true, 39, 9));
+        now += second * 20;
+        assert_eq!(meet(36, now), (true, 35, 19));
+        for _ in 0..9 {
+            now += second * 200;
+            meet(36, now);
+        }
+        now += second * 200;
+        assert_eq!(meet(36, now), (true, 35, 159));
+        now += second * 200;
+        assert_eq!(meet(10, now), (true, 9, 9), "another one");
+        assert!(!meet(1, now).0, "there is nothing lower");
+    }
+
+    #[test]
+    fn single_refusals_among_many_answers_do_not_count() {
+        let (mut ceiling, now) = (Ceiling::default(), Instant::now());
+        for answer in 0..10_000 {
+            ceiling.heard(100);
+            assert!(answer % 25 > 0 || !ceiling.turned_away(100, now, now), "one in twenty-five");
+        }
+        assert!((0..5).any(|_| ceiling.turned_away(100, now, now)));
+    }
+}

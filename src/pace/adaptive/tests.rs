@@ -42,7 +42,7 @@ fn compare<S: Server>(name: &str, server: impl Fn() -> S, around: usize, rows: &
         .into_iter()
         .map(|value| {
             // As many rows as make a steady state; all of them at a small value would take for ever and show no more.
-            let count = rows.count.min(value * 60 + 400);
+            let count = rows.count.min(value * 40 + 400);
             (value, steady(&run(server(), &Rows { count, ..*rows }, Concurrency::fixed(value))))
         })
         .collect();
@@ -75,7 +75,7 @@ fn check(name: &str, compared: &Compared) {
 #[test]
 fn slots_and_a_line_before_them_are_filled_and_not_much_more() {
     for (slots, least) in [(8, 0.9), (64, 0.75), (500, 0.7)] {
-        let plain = Rows { count: (slots * 400).clamp(5000, 100_000), ..ROWS };
+        let plain = Rows { count: (slots * 200).clamp(5000, 60_000), ..ROWS };
         for (kind, rows) in [
             ("answers", plain),
             ("answers after a pause", Rows { first: 0.4, seed: 2, ..plain }),

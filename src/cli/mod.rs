@@ -1,6 +1,7 @@
 //! The command line: the only code that prints, reads the environment, or knows of clap and indicatif.
 
 mod args;
+mod connection;
 mod dry_run;
 mod errors;
 mod log;

@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use super::args::ModelsArgs;
+use super::connection;
 use super::errors::{self, CliError};
 use super::screen::{Screen, clean, clean_json, print_out};
-use super::settings;
 use crate::provider::{Model, OpenAi};
 
 pub(super) fn models(args: &ModelsArgs) -> Result<u8, CliError> {
-    let connection = settings::connection(&args.connection, 1, &Screen::new(false))?;
+    let connection = connection::real(&args.connection, 1, &Screen::new(false))?;
     let provider = OpenAi::new(&connection, false)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

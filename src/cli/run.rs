@@ -7,7 +7,7 @@ use super::errors::{self, CliError};
 use super::log::{FileLog, ScreenLog};
 use super::screen::{Screen, print_error};
 use super::settings::{self, EndpointFacts};
-use super::{dry_run, open_files, progress, report, signals};
+use super::{connection, dry_run, open_files, progress, report, signals};
 use crate::pace::LaneSettings;
 use crate::pipeline::{Controls, Ended, Halt, Job, Watcher};
 use crate::provider::OpenAi;
@@ -27,13 +27,12 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
         let started = Simulator::start(SimSettings { models: Vec::new(), ..SimSettings::default() })
             .map_err(|error| CliError::failed(format!("the simulator cannot start: {error}")))?;
         let base_url = simulator.insert(started).base_url().to_owned();
-        settings::simulated_connection(&args.connection, &base_url, concurrency)
+        connection::simulated(&args.connection, &base_url, concurrency)
     } else if args.output.dry_run.is_some() {
-        settings::connection(&args.connection, concurrency, &screen).unwrap_or_else(|_| {
-            settings::simulated_connection(&args.connection, "https://api.openai.com/v1", 1)
-        })
+        connection::real(&args.connection, concurrency, &screen)
+            .unwrap_or_else(|_| connection::simulated(&args.connection, "https://api.openai.com/v1", 1))
     } else {
-        settings::connection(&args.connection, concurrency, &screen)?
+        connection::real(&args.connection, concurrency, &screen)?
     };
     let endpoint = EndpointFacts { connection, simulated: args.sim };
     let mut job = settings::job(args, &endpoint)?;

@@ -1,15 +1,18 @@
 //! The options as typed.
 
-use std::num::NonZeroUsize;
+mod sim;
+mod wire;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::values;
 use crate::ledger::Durability;
-use crate::pipeline::{MaxFailures, RetryFailed};
+use crate::pipeline::RetryFailed;
+pub(super) use sim::SimArgs;
+pub(super) use wire::{ConnectionArgs, PaceArgs};
 
 /// Runs a dataset of prompts through a language-model API: every row answered exactly once, every token accounted for.
 #[derive(Debug, Parser)]
@@ -177,73 +180,6 @@ pub(super) struct RequestArgs {
     pub(super) param: Vec<(String, Value)>,
 }
 
-#[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Connection")]
-pub(super) struct ConnectionArgs {
-    /// The endpoint, with its version [default: `OPENAI_BASE_URL`, else <https://api.openai.com/v1>]
-    #[arg(long, value_name = "URL")]
-    pub(super) base_url: Option<String>,
-    /// The variable with the key [default: `OPENAI_API_KEY`]
-    #[arg(long, value_name = "NAME", conflicts_with = "api_key_file")]
-    pub(super) api_key_env: Option<String>,
-    /// The file with the key
-    #[arg(long, value_name = "FILE")]
-    pub(super) api_key_file: Option<PathBuf>,
-    /// A header for every request; ${NAME} is replaced from the environment; repeatable
-    #[arg(long, value_name = "NAME: VALUE", value_parser = values::header)]
-    pub(super) header: Vec<(String, String)>,
-    /// Sent as OpenAI-Organization
-    #[arg(long, value_name = "ID")]
-    pub(super) organization: Option<String>,
-    /// Sent as OpenAI-Project
-    #[arg(long, value_name = "ID")]
-    pub(super) project: Option<String>,
-    /// http, https, socks5 or socks5h [default: the usual variables]
-    #[arg(long, value_name = "URL")]
-    pub(super) proxy: Option<String>,
-    /// The most a request may take
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::duration)]
-    pub(super) timeout: Duration,
-    /// The longest that nothing comes once an answer has begun
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration)]
-    pub(super) idle_timeout: Duration,
-    /// The most connecting may take
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration)]
-    pub(super) connect_timeout: Duration,
-    /// Use HTTP/2 where the server offers it
-    #[arg(long, conflicts_with = "http1")]
-    pub(super) http2: bool,
-    /// Use HTTP/1.1 only, which is the default
-    #[arg(long)]
-    pub(super) http1: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Pace")]
-pub(super) struct PaceArgs {
-    /// The most requests in flight, or auto (for now: --max-concurrency)
-    #[arg(short, long, value_name = "N|auto", default_value = "auto", value_parser = values::concurrency)]
-    pub(super) concurrency: std::option::Option<usize>,
-    /// The most that auto uses
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=65_536))]
-    pub(super) max_concurrency: u64,
-    /// Attempts a row; refusals for pace are none
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) max_attempts: u32,
-    /// The first wait after a failure; it doubles, with full jitter
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = values::duration)]
-    pub(super) backoff_base: Duration,
-    /// The longest such wait
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration)]
-    pub(super) backoff_max: Duration,
-    /// The longest a row waits for an endpoint that refuses or is down
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::duration)]
-    pub(super) max_wait: Duration,
-    /// Stop when more rows fail; none: never [default: when the first 50 all fail alike]
-    #[arg(long, value_name = "N|P%|none", value_parser = values::max_failures)]
-    pub(super) max_failures: Option<MaxFailures>,
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum OutputFormatArg {
     Jsonl,
@@ -353,56 +289,4 @@ pub(super) struct ModelsArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct SimArgs {
-    /// The port on 127.0.0.1; 0 takes a free one
-    #[arg(long, default_value_t = 0)]
-    pub(super) port: u16,
-    /// How long an answer takes
-    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = values::duration)]
-    pub(super) latency: Duration,
-    /// How much longer for each token of the answer
-    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = values::duration)]
-    pub(super) latency_per_token: Duration,
-    /// Requests admitted a minute
-    #[arg(long, value_name = "N")]
-    pub(super) rpm: Option<u64>,
-    /// Tokens admitted a minute
-    #[arg(long, value_name = "N")]
-    pub(super) tpm: Option<u64>,
-    /// Say nothing of the limits: refuse with the status 429 alone
-    #[arg(long)]
-    pub(super) no_limit_headers: bool,
-    /// Requests served at once; more are refused
-    #[arg(long, value_name = "N")]
-    pub(super) max_inflight: Option<usize>,
-    /// Requests worked on at once; the others wait in line
-    #[arg(long, value_name = "N")]
-    pub(super) slots: Option<NonZeroUsize>,
-    /// The share of requests refused with 429
-    #[arg(long = "fault-429", value_name = "P", default_value = "0", value_parser = values::share)]
-    pub(super) fault_429: f64,
-    /// The share answered with 500
-    #[arg(long = "fault-500", value_name = "P", default_value = "0", value_parser = values::share)]
-    pub(super) fault_500: f64,
-    /// The share whose connection is reset
-    #[arg(long, value_name = "P", default_value = "0", value_parser = values::share)]
-    pub(super) fault_reset: f64,
-    /// The share whose answer is cut short
-    #[arg(long, value_name = "P", default_value = "0", value_parser = values::share)]
-    pub(super) fault_truncate: f64,
-    /// The share that is never answered
-    #[arg(long, value_name = "P", default_value = "0", value_parser = values::share)]
-    pub(super) fault_hang: f64,
-    /// Decides which requests the faults hit
-    #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
-    /// The models there are; repeatable, `*` for any [default: sim-1, sim-1-mini]
-    #[arg(long, value_name = "ID")]
-    pub(super) model: Vec<String>,
-    /// The variable with the one key that is let in [default: any key]
-    #[arg(long, value_name = "NAME")]
-    pub(super) api_key_env: Option<String>,
 }

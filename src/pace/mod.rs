@@ -6,6 +6,7 @@ mod gate;
 mod gauge;
 mod hedge;
 mod lane;
+mod limits;
 mod retry;
 
 pub use adaptive::{Concurrency, Sample};
@@ -14,4 +15,5 @@ pub use gate::GateSettings;
 pub use gauge::Gauge;
 pub use hedge::{Hedge, Stragglers};
 pub use lane::{LaneSettings, News};
+pub use limits::{Charge, GivenLimits, LimitInForce, LimitSource, Limiter, Size, Standing};
 pub use retry::{Decision, Patience, RetrySettings};

@@ -3,6 +3,7 @@
 
 mod day;
 mod flow;
+mod probing;
 mod recent;
 mod search;
 mod tokens;

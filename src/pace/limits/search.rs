@@ -7,16 +7,18 @@
 
 use std::collections::VecDeque;
 
-use super::amount;
+use super::probing::{
+    FIRST_SILENCE, LONG_SILENCE, LONGEST_SILENCE, PROBE_LOST, PROBES, Probing, WINDOW_SILENCE,
+};
 use super::recent::Recent;
 
 /// So many refusals are the least that mean something, and this share of the answers. Up to twice the share that comes
 /// whatever the pace is not counted.
 const FEWEST: u32 = 3;
-const SHARE: f64 = 0.04;
+const SHARE: f64 = 0.012;
 
 /// The answers that the share is taken of, roughly.
-const WINDOW: u32 = 64;
+const WINDOW: u32 = 200;
 
 /// Above this share of refusals the rate is so far off that it is found anew.
 const HOPELESS: f64 = 0.5;
@@ -27,20 +29,6 @@ const ALL: f64 = 0.9;
 /// The share of refusals is not taken of less than so many requests, or so many seconds' worth.
 const BUNCH: f64 = 8.0;
 const BUNCH_SECONDS: f64 = 0.2;
-
-/// Requests that go together as a probe, and after a silence of how long it is one alone.
-const PROBES: u32 = 2;
-const LONG_SILENCE: f64 = 1.0;
-
-/// Windows of a second are over by then.
-const WINDOW_SILENCE: f64 = 1.5;
-
-/// The first silence before a probe and the longest one.
-const FIRST_SILENCE: f64 = 0.05;
-const LONGEST_SILENCE: f64 = 5.0;
-
-/// How long the answer to a probe is waited for.
-const PROBE_LOST: f64 = 10.0;
 
 /// The rate held, of one that was refused.
 const UNDER: f64 = 0.97;
@@ -78,6 +66,7 @@ pub(super) struct Search {
     mode: Mode,
     /// Counts changes of the rate: what was sent before one says nothing about the rate after it.
     epoch: u32,
+    sent: u32,
     answered: u32,
     refused: u32,
     /// What was sent and not refused, as far as is known.
@@ -89,7 +78,6 @@ pub(super) struct Search {
     /// How long a refusal takes; many servers refuse at once and answer late.
     refusal_latency: f64,
     pressed: f64,
-    outstanding: u32,
     /// When those went that may still be refused.
     young: VecDeque<f64>,
     first_refusal: Option<f64>,
@@ -104,33 +92,10 @@ enum Mode {
 }
 
 #[derive(Debug)]
-struct Probing {
-    /// Since when nothing has been answered.
-    since: f64,
-    silence: f64,
-    next: f64,
-    sent: u32,
-    back: u32,
-    answered: u32,
-    /// How many of those together are a probe.
-    together: u32,
-    /// What was taken in the minute before.
-    taken: f64,
-    /// Within how many seconds at the most that was.
-    elapsed: f64,
-    /// The rate that was held before.
-    held: Option<f64>,
-    /// A bucket of any size would have had a request's worth in it by now: the server counts in windows.
-    windows: bool,
-}
-
-#[derive(Debug)]
 struct Holding {
     rate: f64,
     /// When the first rate was in force.
     began: f64,
-    /// Since when this rate, or nearly so, is in force.
-    since: f64,
     /// Up to here the rate grows in leaps.
     leaps_to: Option<f64>,
     /// Up to here it grows faster.
@@ -171,7 +136,7 @@ impl Search {
     pub(super) fn sent(&mut self, now: f64) {
         self.began.get_or_insert(now);
         self.taken.add(1.0, now);
-        self.outstanding += 1;
+        self.sent += 1;
         self.young.push_back(now);
         self.grow_old(now);
         if let Mode::Probing(probing) = &mut self.mode {
@@ -197,7 +162,6 @@ impl Search {
     }
 
     pub(super) fn answered(&mut self, epoch: u32, sent: f64, now: f64) {
-        self.outstanding = self.outstanding.saturating_sub(1);
         self.latency += (now - sent - self.latency) * if self.latency == 0.0 { 1.0 } else { 0.1 };
         if epoch != self.epoch {
             return;
@@ -216,7 +180,6 @@ impl Search {
 
     pub(super) fn refused(&mut self, epoch: u32, sent: f64, after: Option<f64>, now: f64) {
         self.taken.take_back(1.0, sent);
-        self.outstanding = self.outstanding.saturating_sub(1);
         if epoch != self.epoch {
             if let Mode::Probing(probing) = &mut self.mode
                 && sent < probing.since
@@ -230,7 +193,7 @@ impl Search {
         self.refusal_latency +=
             (took - self.refusal_latency) * if self.refusal_latency == 0.0 { 1.0 } else { 0.1 };
         self.grow_old(now);
-        let share = f64::from(self.refused) / self.settled(now);
+        let share = f64::from(self.refused) / self.settled();
         match &mut self.mode {
             Mode::Free => {
                 let first = *self.first_refusal.get_or_insert(now);
@@ -256,7 +219,6 @@ impl Search {
 
     /// What came of a request is not known.
     pub(super) fn lost(&mut self, epoch: u32, now: f64) {
-        self.outstanding = self.outstanding.saturating_sub(1);
         if epoch == self.epoch
             && let Mode::Probing(probing) = &mut self.mode
         {
@@ -265,20 +227,12 @@ impl Search {
         }
     }
 
-    /// How many requests are answered or refused, or on their way for so long that they will not be refused any more.
-    fn settled(&self, now: f64) -> f64 {
-        let heard = f64::from(self.answered + self.refused);
-        match &self.mode {
-            Mode::Holding(holding) if now - self.pressed < 1.0 => {
-                heard.max(holding.rate * (now - holding.since - 1.5 * self.refusal_latency))
-            }
-            // At full speed what is under way for long is most of what is known.
-            Mode::Free => {
-                heard + f64::from(self.outstanding)
-                    - amount(self.young.len() as u64).min(f64::from(self.outstanding))
-            }
-            _ => heard,
-        }
+    /// How many of those sent at this rate are answered or refused, or on their way for so long that they will not be
+    /// refused any more: many servers refuse at once and answer late.
+    fn settled(&self) -> f64 {
+        let under_way = self.sent.saturating_sub(self.answered + self.refused);
+        let young = u32::try_from(self.young.len()).unwrap_or(u32::MAX);
+        f64::from(self.answered + self.refused + under_way.saturating_sub(young))
     }
 
     /// Forgets those that will not be refused any more.
@@ -290,6 +244,8 @@ impl Search {
 
     fn forget_old(&mut self) {
         if self.answered + self.refused > WINDOW {
+            let heard = self.answered + self.refused;
+            self.sent = self.sent.saturating_sub(heard / 2);
             self.answered /= 2;
             self.refused /= 2;
             if self.refused == 0 {
@@ -300,7 +256,7 @@ impl Search {
 
     fn next_epoch(&mut self) {
         self.epoch += 1;
-        (self.answered, self.refused, self.first_refusal) = (0, 0, None);
+        (self.sent, self.answered, self.refused, self.first_refusal) = (0, 0, 0, None);
     }
 
     /// The first refusals that count.
@@ -320,7 +276,6 @@ impl Search {
         self.mode = Mode::Holding(Holding {
             rate: rate.max(1.0 / 60.0),
             began: now,
-            since: now,
             leaps_to,
             returns_to,
             calm_since: now,
@@ -334,23 +289,7 @@ impl Search {
     }
 
     fn probe(&mut self, held: Option<f64>, elapsed: f64, after: Option<f64>, now: f64) {
-        let mut probing = Probing {
-            since: now,
-            silence: FIRST_SILENCE,
-            next: now,
-            sent: 0,
-            back: 0,
-            answered: 0,
-            together: PROBES,
-            taken: self.taken.sum(60, now).max(1.0),
-            elapsed,
-            held,
-            windows: false,
-        };
-        let after = after.unwrap_or(0.0).min(60.0);
-        probing.silence = FIRST_SILENCE.max(2.0 / probing.fastest()).min(LONGEST_SILENCE).max(after);
-        probing.next = now + probing.silence;
-        probing.windows = after >= LONGEST_SILENCE && after * probing.slowest() >= 3.0;
+        let probing = Probing::new(held, self.taken.sum(60, now), elapsed, after, now);
         self.mode = Mode::Probing(probing);
         self.next_epoch();
     }
@@ -392,7 +331,7 @@ impl Search {
         } else if let Some(ceiling) = holding.leaps_to {
             if answered >= 4 && refused == 0 && passed >= (2.0 * latency).max(0.1) {
                 holding.rate *= LEAP;
-                (holding.grown, holding.since) = (now, now);
+                holding.grown = now;
                 if holding.rate >= ceiling {
                     (holding.rate, holding.leaps_to) = (ceiling, None);
                 }
@@ -408,7 +347,7 @@ impl Search {
 
     fn cut(&mut self, share: f64, after: Option<f64>, now: f64) {
         let refused = self.refused;
-        let settled = self.settled(now);
+        let settled = self.settled();
         let Mode::Holding(holding) = &mut self.mode else { return };
         let rate = holding.rate;
         // Arrivals come in bunches, and so do refusals.
@@ -445,19 +384,7 @@ impl Search {
         let cut = least.min((1.0 - sure) * 0.98).max(0.3);
         holding.returns_to = UNDER * rate;
         holding.rate = (rate * cut).max(1.0 / 60.0);
-        (holding.since, holding.leaps_to, holding.calm_since, holding.grown) = (now, None, now, now);
+        (holding.leaps_to, holding.calm_since, holding.grown) = (None, now, now);
         self.next_epoch();
-    }
-}
-
-/// What was let through is the rate times the time and a burst, of which we know only that it is worth a second to a
-/// minute. So the rate is between these two.
-impl Probing {
-    fn slowest(&self) -> f64 {
-        (self.taken / 60.0).min(self.held.unwrap_or(f64::INFINITY)).max(1.0 / 60.0)
-    }
-
-    fn fastest(&self) -> f64 {
-        self.held.unwrap_or(self.taken / (1.0 + self.elapsed)).max(self.slowest())
     }
 }

@@ -60,6 +60,9 @@ const IN_VAIN: f64 = 0.35;
 /// How much longer than the first refusal the others are waited for before anything is made of them.
 const GRACE: f64 = 0.01;
 
+/// So many refusals are not waited out.
+const FLOOD: u32 = 16;
+
 /// The search for one limit of requests.
 #[derive(Debug, Default)]
 pub(super) struct Search {
@@ -197,7 +200,8 @@ impl Search {
         match &mut self.mode {
             Mode::Free => {
                 let first = *self.first_refusal.get_or_insert(now);
-                let complete = now >= first + GRACE + self.refusal_latency;
+                let flood = self.refused >= FLOOD && share >= HOPELESS;
+                let complete = flood || now >= first + GRACE + self.refusal_latency;
                 if complete && self.refused >= FEWEST && share > SHARE + 2.0 * self.noise {
                     self.slow_down(share, after, now);
                 }

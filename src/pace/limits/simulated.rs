@@ -273,7 +273,14 @@ impl Scene {
                 }
                 Event::Refusal(told, after, charge) => {
                     limiter.refused(charge, told.as_ref(), after, now);
-                    gate.refused(after, told.and_then(|told| told.exhausted), in_flight, now);
+                    // Refusals that nothing explains are the limiter's: a gate closed by them would hide from it
+                    // what the server lets through.
+                    gate.refused(
+                        after.filter(|_| told.is_some()),
+                        told.and_then(|told| told.exhausted),
+                        in_flight,
+                        now,
+                    );
                     in_flight -= 1;
                 }
             }

@@ -5,28 +5,35 @@ use std::fs;
 use std::path::Path;
 
 use super::args::ConnectionArgs;
+use super::endpoints::EndpointOption;
 use super::errors::CliError;
 use super::screen::Screen;
-use super::settings::{OPENAI_HOST, read_text};
+use super::settings::read_text;
 use crate::domain::Secret;
 use crate::provider::ConnectionSettings;
 
 const OPENAI: &str = "https://api.openai.com/v1";
+const OPENAI_HOST: &str = "://api.openai.com";
 const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 const BASE_VARIABLE: &str = "OPENAI_BASE_URL";
 
-/// The connection as the options and the environment have it.
+/// Where requests go if nothing else is said.
+pub(super) fn usual_url() -> String {
+    let from_environment = env::var(BASE_VARIABLE).ok().filter(|url| !url.trim().is_empty());
+    from_environment.unwrap_or_else(|| OPENAI.to_owned())
+}
+
+/// The connection to an endpoint as the options and the environment have it.
 pub(super) fn real(
     args: &ConnectionArgs,
+    endpoint: &EndpointOption,
     idle_connections: usize,
     screen: &Screen,
 ) -> Result<ConnectionSettings, CliError> {
-    let from_environment = || env::var(BASE_VARIABLE).ok().filter(|url| !url.trim().is_empty());
-    let base_url = args.base_url.clone().or_else(from_environment).unwrap_or_else(|| OPENAI.to_owned());
     check_proxy(args.proxy.as_deref())?;
     let settings = ConnectionSettings {
-        api_key: api_key(args, screen)?,
-        base_url,
+        api_key: api_key(args, endpoint, screen)?,
+        base_url: endpoint.url.clone(),
         headers: headers(&args.header)?,
         organization: args.organization.clone(),
         project: args.project.clone(),
@@ -38,13 +45,18 @@ pub(super) fn real(
         http2: args.http2,
         idle_connections,
     };
-    if settings.base_url.contains(OPENAI_HOST) && settings.api_key.is_none() && settings.headers.is_empty() {
+    if is_openai(&settings) && settings.api_key.is_none() && settings.headers.is_empty() {
         let error = CliError::failed(format!("no API key: {KEY_VARIABLE} is not set"));
         return Err(
             error.hint("set it, name another variable with --api-key-env, give --api-key-file, or try --sim")
         );
     }
     Ok(settings)
+}
+
+/// Whether this is OpenAI's own host.
+pub(super) fn is_openai(connection: &ConnectionSettings) -> bool {
+    connection.base_url.contains(OPENAI_HOST)
 }
 
 /// The connection to the simulator inside this process.
@@ -81,7 +93,20 @@ fn check_proxy(url: Option<&str>) -> Result<(), CliError> {
     }
 }
 
-fn api_key(args: &ConnectionArgs, screen: &Screen) -> Result<Option<Secret>, CliError> {
+fn api_key(
+    args: &ConnectionArgs,
+    endpoint: &EndpointOption,
+    screen: &Screen,
+) -> Result<Option<Secret>, CliError> {
+    if let Some(variable) = &endpoint.api_key_env {
+        return match key_in(variable) {
+            Some(key) => Ok(Some(key)),
+            None => Err(CliError::failed(format!(
+                "--base-url {}: api-key-env={variable}: the variable is not set",
+                endpoint.url
+            ))),
+        };
+    }
     if let Some(path) = &args.api_key_file {
         warn_of_readable_key(path, screen);
         let key = read_text(path, "--api-key-file")?;
@@ -92,13 +117,18 @@ fn api_key(args: &ConnectionArgs, screen: &Screen) -> Result<Option<Secret>, Cli
         return Ok(Some(Secret::new(key.to_owned())));
     }
     let variable = args.api_key_env.as_deref().unwrap_or(KEY_VARIABLE);
-    match env::var(variable).ok().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()) {
-        Some(key) => Ok(Some(Secret::new(key))),
+    match key_in(variable) {
+        Some(key) => Ok(Some(key)),
         None if args.api_key_env.is_some() => {
             Err(CliError::failed(format!("--api-key-env {variable}: the variable is not set")))
         }
         None => Ok(None),
     }
+}
+
+fn key_in(variable: &str) -> Option<Secret> {
+    let key = env::var(variable).ok()?.trim().to_owned();
+    (!key.is_empty()).then(|| Secret::new(key))
 }
 
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 mod args;
 mod connection;
 mod dry_run;
+mod endpoints;
 mod errors;
 mod log;
 mod models;

@@ -4,12 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use super::args::ModelsArgs;
 use super::connection;
+use super::endpoints::EndpointOption;
 use super::errors::{self, CliError};
 use super::screen::{Screen, clean, clean_json, print_out};
 use crate::provider::{Model, OpenAi};
 
 pub(super) fn models(args: &ModelsArgs) -> Result<u8, CliError> {
-    let connection = connection::real(&args.connection, 1, &Screen::new(false))?;
+    let endpoint = match args.connection.base_url.as_slice() {
+        [] => EndpointOption::at(connection::usual_url()),
+        [one] => one.clone(),
+        _ => return Err(CliError::usage("models looks at one endpoint; give one --base-url")),
+    };
+    let connection = connection::real(&args.connection, &endpoint, 1, &Screen::new(false))?;
     let provider = OpenAi::new(&connection, false)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

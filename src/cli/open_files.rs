@@ -8,7 +8,13 @@ use super::screen::Screen;
 const OTHER_FILES: usize = 32;
 
 /// As many requests at once as there may be connections, of those asked for. The simulator has the other ends of them.
-pub(super) fn fitting(concurrency: usize, simulated: bool, screen: &Screen) -> Result<usize, CliError> {
+/// Who asked for a certain number is told.
+pub(super) fn fitting(
+    concurrency: usize,
+    asked_for: bool,
+    simulated: bool,
+    screen: &Screen,
+) -> Result<usize, CliError> {
     let files_each = if simulated { 2 } else { 1 };
     let wanted = concurrency.saturating_mul(files_each).saturating_add(OTHER_FILES);
     let Some(allowed) = allowed(wanted) else { return Ok(concurrency) };
@@ -20,7 +26,7 @@ pub(super) fn fitting(concurrency: usize, simulated: bool, screen: &Screen) -> R
             CliError::failed(message).hint(format!("raise the limit with `ulimit -n`, at least to {least}"))
         );
     }
-    if most < concurrency {
+    if most < concurrency && asked_for {
         screen.say(&format!(
             "warning: the system allows {allowed} open files: at most {most} requests at once instead of \
              {concurrency}; `ulimit -n {wanted}` allows them"

@@ -7,11 +7,10 @@ use super::errors::{self, CliError};
 use super::log::{FileLog, ScreenLog};
 use super::screen::{Screen, print_error};
 use super::settings::{self, EndpointFacts};
-use super::{connection, dry_run, open_files, progress, report, signals};
-use crate::pace::LaneSettings;
+use super::{connection, dry_run, endpoints, open_files, progress, report, signals};
 use crate::pipeline::{Controls, Ended, Halt, Job, Watcher};
 use crate::provider::OpenAi;
-use crate::report::to_text;
+use crate::report::{duration, to_text};
 use crate::sim::{Settings as SimSettings, Simulator};
 
 pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
@@ -20,34 +19,39 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, CliError> {
     if args.input.template.as_deref().is_some_and(|template| template.contains(r"\n")) {
         screen.say(r"warning: --template holds a backslash and an n, which is no line break; write $'...\n...' or a real one");
     }
-    let concurrency = open_files::fitting(settings::concurrency(&args.pace), args.sim, &screen)?;
+    let asked_for = args.pace.concurrency.is_some();
+    let most = open_files::fitting(settings::concurrency(&args.pace), asked_for, args.sim, &screen)?;
     // Kept until the end: dropping it stops it.
     let mut simulator = None;
-    let connection = if args.sim {
+    let simulated = |base_url: &str| endpoints::simulated(&args.connection, &args.pace, base_url, most);
+    let endpoints = if args.sim {
         let started = Simulator::start(SimSettings { models: Vec::new(), ..SimSettings::default() })
             .map_err(|error| CliError::failed(format!("the simulator cannot start: {error}")))?;
-        let base_url = simulator.insert(started).base_url().to_owned();
-        connection::simulated(&args.connection, &base_url, concurrency)
+        simulated(simulator.insert(started).base_url())
     } else if args.output.dry_run.is_some() {
-        connection::real(&args.connection, concurrency, &screen)
-            .unwrap_or_else(|_| connection::simulated(&args.connection, "https://api.openai.com/v1", 1))
+        endpoints::real(&args.connection, &args.pace, most, &screen)
+            .unwrap_or_else(|_| simulated(&connection::usual_url()))
     } else {
-        connection::real(&args.connection, concurrency, &screen)?
+        endpoints::real(&args.connection, &args.pace, most, &screen)?
     };
-    let endpoint = EndpointFacts { connection, simulated: args.sim };
-    let mut job = settings::job(args, &endpoint)?;
-    job.concurrency = concurrency;
-    job.lanes = vec![LaneSettings { base_url: endpoint.connection.name(), concurrency, weight: 1 }];
+    let openai = endpoints.iter().all(|endpoint| connection::is_openai(&endpoint.connection));
+    let mut job = settings::job(args, &EndpointFacts { openai, simulated: args.sim })?;
+    job.concurrency = most;
+    job.lanes = endpoints.iter().map(|endpoint| endpoint.lane.clone()).collect();
     settings::check_model(&job)?;
     if let Some(most) = args.output.dry_run {
         return dry_run::print(&job, most);
     }
-    let provider = OpenAi::new(&endpoint.connection, args.output.include_response)?;
-    let ended = execute(args, job, provider, &screen)?;
-    conclude(args, &ended, &endpoint.connection.base_url, &screen)
+    let keep_response = args.output.include_response;
+    let providers = endpoints
+        .iter()
+        .map(|endpoint| OpenAi::new(&endpoint.connection, keep_response))
+        .collect::<Result<Vec<_>, _>>()?;
+    let ended = execute(args, job, providers, &screen)?;
+    conclude(args, &ended, &endpoints[0].connection.base_url, &screen)
 }
 
-fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Result<Ended, CliError> {
+fn execute(args: &RunArgs, job: Job, providers: Vec<OpenAi>, screen: &Screen) -> Result<Ended, CliError> {
     let controls = Controls::default();
     signals::watch(controls.clone(), job.inputs.clone(), screen.clone(), args.connection.timeout)?;
     let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
@@ -71,7 +75,7 @@ fn execute(args: &RunArgs, job: Job, provider: OpenAi, screen: &Screen) -> Resul
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
-    let ended = runtime.block_on(crate::pipeline::run(job, vec![provider], watchers, controls));
+    let ended = runtime.block_on(crate::pipeline::run(job, providers, watchers, controls));
     // Names are looked up on threads of the runtime; one that hangs must not keep the program.
     runtime.shutdown_background();
     drop(display);
@@ -103,6 +107,11 @@ fn conclude(args: &RunArgs, ended: &Ended, base_url: &str, screen: &Screen) -> R
             CliError::failed(format!("{message}; given up after --max-wait"))
                 .hint(format!("is --base-url right, and is the server running? {again}")),
         ),
+        Halt::DayUsedUp(wait) => {
+            let message =
+                format!("stopped: the requests of the day are used up (--rpd); more in {}", duration(*wait));
+            (errors::STOPPED, CliError::failed(message).hint(again))
+        }
         Halt::MaxFailures(failed) => {
             let message = format!("stopped: {failed} rows failed, more than --max-failures allows");
             (errors::STOPPED, CliError::failed(message).hint(again))

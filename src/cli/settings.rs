@@ -15,16 +15,14 @@ use crate::domain::{Endpoint, Row};
 use crate::input::parameters::{self, Parameters};
 use crate::input::{Format, InputSettings, Inputs, PlanSettings, Planner, Template};
 use crate::output::OutputFormat;
-use crate::pace::{Hedge, RetrySettings};
+use crate::pace::RetrySettings;
 use crate::pipeline::{EarlierAnswers, FileTarget, Job, MaxFailures, Selection, Target};
-use crate::provider::ConnectionSettings;
 
-pub(super) const OPENAI_HOST: &str = "://api.openai.com";
-
-/// What `run` needs to know of the endpoint before the rest.
+/// What the plan needs to know of the endpoints.
 #[derive(Clone, Debug)]
 pub(super) struct EndpointFacts {
-    pub(super) connection: ConnectionSettings,
+    /// Whether all are OpenAI's own.
+    pub(super) openai: bool,
     /// Whether it is the simulator: its answers are never kept for a real endpoint.
     pub(super) simulated: bool,
 }
@@ -51,7 +49,7 @@ pub(super) fn job(args: &RunArgs, endpoint: &EndpointFacts) -> Result<Job, CliEr
         model,
         lanes: Vec::new(),
         concurrency: concurrency(&args.pace),
-        hedge: Hedge::Off,
+        hedge: args.pace.hedge,
         retry: RetrySettings {
             max_attempts: args.pace.max_attempts,
             backoff_base: args.pace.backoff_base,
@@ -126,7 +124,7 @@ fn plan(input: &InputArgs, request: &RequestArgs, facts: &EndpointFacts) -> Resu
         template: template("--template", input.template.as_deref(), input.template_file.as_deref())?,
         system,
         realm: if facts.simulated { "sim" } else { "openai" },
-        max_completion_tokens: facts.connection.base_url.contains(OPENAI_HOST),
+        max_completion_tokens: facts.openai,
     })
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::domain::FailureKind;
 use crate::ledger::Durability;
+use crate::pace::Hedge;
 use crate::pipeline::{MaxFailures, RetryFailed};
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -117,6 +118,23 @@ pub(super) fn max_failures(text: &str) -> Result<MaxFailures, String> {
     }
 }
 
+/// `off`, a share of the answers such as `P99`, or a time.
+pub(super) fn hedge(text: &str) -> Result<Hedge, String> {
+    if text == "off" {
+        return Ok(Hedge::Off);
+    }
+    if let Some(percent) = text.strip_prefix(['p', 'P']) {
+        return match percent.parse::<f64>() {
+            Ok(percent) if (50.0..100.0).contains(&percent) => Ok(Hedge::Share(percent / 100.0)),
+            _ => Err("not a share from P50 to P99.99".to_owned()),
+        };
+    }
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() => Ok(Hedge::After(time)),
+        _ => Err("write P99, a time such as 30s, or off".to_owned()),
+    }
+}
+
 pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
@@ -135,6 +153,9 @@ mod tests {
         assert!(size("many").is_err() && size("1TiB").is_err() && size("-1").is_err());
         assert_eq!(concurrency("auto"), Ok(None));
         assert!(concurrency("0").is_err());
+        assert_eq!(hedge("P99"), Ok(Hedge::Share(0.99)));
+        assert_eq!(hedge("30s"), Ok(Hedge::After(Duration::from_secs(30))));
+        assert!(hedge("p100").is_err() && hedge("0s").is_err() && hedge("often").is_err());
         assert_eq!(max_failures("5%"), Ok(MaxFailures::Share(0.05)));
         assert_eq!(max_failures("7"), Ok(MaxFailures::Count(7)));
         assert!(max_failures("101%").is_err());

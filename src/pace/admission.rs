@@ -2,13 +2,15 @@
 //! starved by small ones; the first in line goes to the emptiest endpoint that takes it. It never sends anything.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::gate::GateSettings;
 use super::gauge::Gauge;
-use super::lane::{Lane, LaneSettings, News, Room};
+use super::lane::{Copy, Entered, Lane, LaneSettings, News, Room};
+use super::limits::Size;
 use crate::domain::{Attempt, EndpointFigures};
 
 /// How many rows beyond those in flight may at least wait for their next attempt.
@@ -41,33 +43,41 @@ struct State {
     lanes: Vec<Lane>,
     in_flight: usize,
     most: usize,
+    max_wait: Duration,
 }
 
-/// Every endpoint has been down for longer than it may be waited for.
+/// Why a row cannot be sent, however patient it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong;
+pub enum NoWay {
+    /// Every endpoint has been down for longer than it may be waited for.
+    Down,
+    /// The requests of the day are used up, and the next may go after this long, which is longer than may be waited.
+    DayUsedUp(Duration),
+}
 
 /// Leave to send one request to one endpoint. It counts as in flight until this is dropped.
 #[derive(Debug)]
 pub struct Leave {
     admission: Arc<Admission>,
     lane: usize,
-    probe: bool,
+    entered: Entered,
     ended: bool,
 }
 
 enum Found {
     Lane(usize),
     Wait(Option<Instant>),
-    TooLong,
+    NoWay(NoWay),
 }
 
 impl Admission {
     /// Nothing is in flight yet.
     #[must_use]
     pub fn new(settings: AdmissionSettings, gauge: Arc<Gauge>) -> Arc<Self> {
-        let lanes = settings.lanes.into_iter().map(|lane| Lane::new(lane, settings.gate.clone())).collect();
-        let state = State { lanes, in_flight: 0, most: settings.most };
+        let now = Instant::now();
+        let lanes =
+            settings.lanes.into_iter().map(|lane| Lane::new(lane, settings.gate.clone(), now)).collect();
+        let state = State { lanes, in_flight: 0, most: settings.most, max_wait: settings.gate.max_wait };
         gauge.set(0, state.limit());
         Arc::new(Self {
             state: Mutex::new(state),
@@ -81,19 +91,19 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits in line until a row may send. A row that failed at an endpoint would rather go elsewhere.
+    /// Waits in line until a request of this size may go. A row that failed at an endpoint would rather go elsewhere.
     ///
     /// # Errors
-    /// Every endpoint has been down for too long.
-    pub async fn enter(self: &Arc<Self>, rather_not: Option<usize>) -> Result<Leave, TooLong> {
+    /// Every endpoint has been down for too long, or has had all its requests of the day.
+    pub async fn enter(self: &Arc<Self>, size: Size, rather_not: Option<usize>) -> Result<Leave, NoWay> {
         let _first = self.line.lock().await;
         loop {
             let wake = {
                 let mut state = self.state();
                 let now = Instant::now();
-                match state.find(rather_not, now) {
-                    Found::Lane(lane) => return Ok(self.leave(&mut state, lane, now)),
-                    Found::TooLong => return Err(TooLong),
+                match state.find(size, Copy::First, rather_not, now) {
+                    Found::Lane(lane) => return Ok(self.leave(&mut state, lane, size, now)),
+                    Found::NoWay(why) => return Err(why),
                     Found::Wait(wake) => wake,
                 }
             };
@@ -106,22 +116,23 @@ impl Admission {
         }
     }
 
-    /// Leave to send at once, past the line, for a second copy of a request.
+    /// Leave to send at once, past the line, for a second copy of a request. There is some room for these beside that
+    /// for rows.
     #[must_use]
-    pub fn try_enter(self: &Arc<Self>, rather_not: Option<usize>) -> Option<Leave> {
+    pub fn try_enter(self: &Arc<Self>, size: Size, rather_not: Option<usize>) -> Option<Leave> {
         let mut state = self.state();
         let now = Instant::now();
-        match state.find(rather_not, now) {
-            Found::Lane(lane) => Some(self.leave(&mut state, lane, now)),
-            Found::Wait(_) | Found::TooLong => None,
+        match state.find(size, Copy::Second, rather_not, now) {
+            Found::Lane(lane) => Some(self.leave(&mut state, lane, size, now)),
+            Found::Wait(_) | Found::NoWay(_) => None,
         }
     }
 
-    fn leave(self: &Arc<Self>, state: &mut State, lane: usize, now: Instant) -> Leave {
-        let probe = state.lanes[lane].enter(now);
+    fn leave(self: &Arc<Self>, state: &mut State, lane: usize, size: Size, now: Instant) -> Leave {
+        let entered = state.lanes[lane].enter(size, now);
         state.in_flight += 1;
         self.gauge.set(state.in_flight, state.limit());
-        Leave { admission: self.clone(), lane, probe, ended: false }
+        Leave { admission: self.clone(), lane, entered, ended: false }
     }
 
     /// There is room for others.
@@ -157,18 +168,21 @@ impl State {
         self.lanes.iter().map(Lane::limit).sum::<usize>().min(self.most)
     }
 
-    fn find(&mut self, rather_not: Option<usize>, now: Instant) -> Found {
+    fn find(&mut self, size: Size, copy: Copy, rather_not: Option<usize>, now: Instant) -> Found {
         let given_up = |lane: &Lane| lane.given_up_at().is_some_and(|at| at <= now);
         if self.lanes.iter().all(given_up) {
-            return Found::TooLong;
+            return Found::NoWay(NoWay::Down);
         }
-        if self.in_flight >= self.most {
+        if let Some(wait) = self.day_used_up(now) {
+            return Found::NoWay(NoWay::DayUsedUp(wait));
+        }
+        if self.in_flight >= copy.most(self.most) {
             return Found::Wait(None);
         }
         let mut best: Option<(bool, f64, usize)> = None;
         let mut wake: Option<Instant> = None;
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            match lane.room(now) {
+            match lane.room(size, copy, now) {
                 Room::Now => {
                     let candidate = (rather_not == Some(at), lane.load(), at);
                     if best.is_none_or(|best| candidate < best) {
@@ -183,6 +197,13 @@ impl State {
             Some((_, _, lane)) => Found::Lane(lane),
             None => Found::Wait(wake.into_iter().chain(self.all_given_up_at()).min()),
         }
+    }
+
+    /// How long until an endpoint's day begins anew, if all have had their requests of the day and this is too long.
+    fn day_used_up(&mut self, now: Instant) -> Option<Duration> {
+        let used_up = self.lanes.iter_mut().map(|lane| lane.used_up_until(now));
+        let wait = used_up.collect::<Option<Vec<_>>>()?.into_iter().min()? - now;
+        (wait > self.max_wait).then_some(wait)
     }
 
     /// When the last endpoint is given up, if all are down.
@@ -200,10 +221,10 @@ impl Leave {
 
     /// Takes in what came of the attempt. What is to be told to others is returned.
     #[must_use]
-    pub fn heard(&self, attempt: &Attempt) -> News {
+    pub fn heard(&mut self, attempt: &Attempt) -> News {
         let mut state = self.admission.state();
         let alone = state.lanes.len() == 1;
-        let news = state.lanes[self.lane].heard(attempt, self.probe, alone, Instant::now());
+        let news = state.lanes[self.lane].heard(attempt, &mut self.entered, alone, Instant::now());
         drop(state);
         if news != News::default() {
             self.admission.changed.notify_one();
@@ -225,7 +246,7 @@ impl Leave {
     }
 
     fn end(&mut self, state: &mut State) {
-        state.lanes[self.lane].leave(self.probe);
+        state.lanes[self.lane].leave(&mut self.entered, Instant::now());
         state.in_flight -= 1;
         self.ended = true;
     }
@@ -245,15 +266,17 @@ impl Drop for Leave {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
+    use super::super::lane::InFlight;
+    use super::super::limits::GivenLimits;
     use crate::domain::{Advice, AttemptFailure, Failure, FailureKind, Usage};
 
     fn admission(lanes: &[(usize, u32)], most: usize) -> Arc<Admission> {
         let lane = |&(concurrency, weight): &(usize, u32)| LaneSettings {
             base_url: "a".into(),
-            concurrency,
+            concurrency: InFlight::Fixed(concurrency),
             weight,
+            limits: GivenLimits::default(),
         };
         let lanes = lanes.iter().map(lane).collect();
         let gate = GateSettings {
@@ -281,43 +304,53 @@ mod tests {
         let admission = admission(&[(100, 1), (100, 3)], 8);
         let mut leaves = Vec::new();
         for _ in 0..8 {
-            leaves.push(admission.enter(None).await.unwrap());
+            leaves.push(admission.enter(Size::default(), None).await.unwrap());
         }
         let second = leaves.iter().filter(|leave| leave.lane() == 1).count();
         assert_eq!(second, 6);
-        let next = tokio::time::timeout(Duration::from_secs(1), admission.enter(None)).await;
+        let next = tokio::time::timeout(Duration::from_secs(1), admission.enter(Size::default(), None)).await;
         assert!(next.is_err(), "eight are in flight");
         leaves.pop();
-        assert!(admission.enter(None).await.is_ok());
+        assert!(admission.enter(Size::default(), None).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_row_that_failed_goes_elsewhere_if_it_can() {
         let admission = admission(&[(2, 1), (2, 1)], 4);
-        let elsewhere = [admission.enter(Some(0)).await.unwrap(), admission.enter(Some(0)).await.unwrap()];
+        let elsewhere = [
+            admission.enter(Size::default(), Some(0)).await.unwrap(),
+            admission.enter(Size::default(), Some(0)).await.unwrap(),
+        ];
         assert!(elsewhere.iter().all(|leave| leave.lane() == 1));
-        assert_eq!(admission.enter(Some(0)).await.unwrap().lane(), 0, "nothing else is free");
+        assert_eq!(
+            admission.enter(Size::default(), Some(0)).await.unwrap().lane(),
+            0,
+            "nothing else is free"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_endpoint_of_two_that_is_down_gets_a_probe_at_a_time() {
         let admission = admission(&[(4, 1), (4, 1)], 8);
-        let dead = admission.enter(Some(1)).await.unwrap();
+        let mut dead = admission.enter(Size::default(), Some(1)).await.unwrap();
         assert!(dead.heard(&failed(FailureKind::Connection, Advice::Down)).down);
         drop(dead);
         for _ in 0..3 {
-            let others = [admission.enter(None).await.unwrap(), admission.enter(None).await.unwrap()];
+            let others = [
+                admission.enter(Size::default(), None).await.unwrap(),
+                admission.enter(Size::default(), None).await.unwrap(),
+            ];
             assert!(others.iter().all(|leave| leave.lane() == 1));
         }
         tokio::time::advance(Duration::from_millis(1001)).await;
-        let probe = admission.enter(None).await.unwrap();
-        assert_eq!((probe.lane(), admission.enter(None).await.unwrap().lane()), (0, 1));
+        let probe = admission.enter(Size::default(), None).await.unwrap();
+        assert_eq!((probe.lane(), admission.enter(Size::default(), None).await.unwrap().lane()), (0, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_among_others_that_only_fails_is_left_alone() {
         let admission = admission(&[(4, 1), (4, 1)], 8);
-        let leave = admission.enter(Some(1)).await.unwrap();
+        let mut leave = admission.enter(Size::default(), Some(1)).await.unwrap();
         let broken = failed(FailureKind::Server, Advice::Retry { after: None });
         let news: Vec<bool> = (0..5).map(|_| leave.heard(&broken).down).collect();
         assert_eq!(news, [false, false, false, false, true]);
@@ -328,9 +361,14 @@ mod tests {
         let admission = admission(&[(4, 1)], 4);
         let start = Instant::now();
         assert!(
-            admission.enter(None).await.unwrap().heard(&failed(FailureKind::Connection, Advice::Down)).down
+            admission
+                .enter(Size::default(), None)
+                .await
+                .unwrap()
+                .heard(&failed(FailureKind::Connection, Advice::Down))
+                .down
         );
-        while let Ok(probe) = admission.enter(None).await {
+        while let Ok(mut probe) = admission.enter(Size::default(), None).await {
             assert!(!probe.heard(&failed(FailureKind::Connection, Advice::Down)).down);
         }
         assert_eq!(start.elapsed().as_secs(), 120);
@@ -340,13 +378,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_came_first_goes_first() {
         let admission = admission(&[(1, 1)], 1);
-        let held = admission.enter(None).await.unwrap();
+        let held = admission.enter(Size::default(), None).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut rows = tokio::task::JoinSet::new();
         for row in 0..20 {
             let (admission, order) = (admission.clone(), order.clone());
             rows.spawn(async move {
-                let _leave = admission.enter(None).await.unwrap();
+                let _leave = admission.enter(Size::default(), None).await.unwrap();
                 order.lock().unwrap().push(row);
             });
             tokio::task::yield_now().await;

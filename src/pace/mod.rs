@@ -9,11 +9,10 @@ mod lane;
 mod limits;
 mod retry;
 
-pub use adaptive::{Concurrency, Sample};
-pub use admission::{Admission, AdmissionSettings, Leave, TooLong};
+pub use admission::{Admission, AdmissionSettings, Leave, NoWay};
 pub use gate::GateSettings;
 pub use gauge::Gauge;
 pub use hedge::{Hedge, Stragglers};
-pub use lane::{LaneSettings, News};
-pub use limits::{Charge, GivenLimits, LimitInForce, LimitSource, Limiter, Size, Standing};
+pub use lane::{InFlight, LaneSettings, News};
+pub use limits::{GivenLimits, Size};
 pub use retry::{Decision, Patience, RetrySettings};

@@ -15,7 +15,7 @@ use crate::domain::{
     Usage,
 };
 use crate::ledger::Unfinished;
-use crate::pace::{Admission, Decision, Leave, News, Patience, Stragglers};
+use crate::pace::{Admission, Decision, Leave, News, NoWay, Patience, Size, Stragglers};
 use crate::provider::Provider;
 
 /// All that the calls of a run share.
@@ -58,8 +58,9 @@ impl<P: Provider> Pool<P> {
             }
         }
         let Some(work) = inbox.recv().await else { return false };
-        let leave = self.leave(None).await;
-        calls.spawn(Call::new(self.clone(), work).answer(leave));
+        let call = Call::new(self.clone(), work);
+        let leave = self.leave(call.size(), None).await;
+        calls.spawn(call.answer(leave));
         true
     }
 
@@ -95,14 +96,20 @@ impl<P: Provider> Pool<P> {
     }
 
     /// Leave to send; a row that failed at an endpoint would rather go elsewhere.
-    async fn leave(&self, rather_not: Option<usize>) -> Result<Leave, Ended> {
+    async fn leave(&self, size: Size, rather_not: Option<usize>) -> Result<Leave, Ended> {
         tokio::select! {
             biased;
             () = self.controls.drain.cancelled() => Err(match self.stop.endpoint_down() {
                 Some(_) => Ended::EndpointDown,
                 None => Ended::Abandoned,
             }),
-            granted = self.admission.enter(rather_not) => granted.map_err(|_| Ended::EndpointDown),
+            granted = self.admission.enter(size, rather_not) => granted.map_err(|why| match why {
+                NoWay::Down => Ended::EndpointDown,
+                NoWay::DayUsedUp(wait) => {
+                    self.stop.halt(Halt::DayUsedUp(wait));
+                    Ended::Abandoned
+                }
+            }),
         }
     }
 
@@ -151,6 +158,10 @@ impl<P: Provider> Call<P> {
         Self { pool, work, spent: Spent::default(), patience, latency: None }
     }
 
+    fn size(&self) -> Size {
+        Size::of(&self.work.request)
+    }
+
     async fn answer(mut self, mut leave: Result<Leave, Ended>) {
         let pool = self.pool.clone();
         loop {
@@ -159,12 +170,12 @@ impl<P: Provider> Call<P> {
                 Err(Ended::Abandoned) => return,
                 Err(Ended::EndpointDown) => return self.endpoint_stays_down().await,
             };
-            let sent = pool.send(&self.work.request, granted).await;
+            let mut sent = pool.send(&self.work.request, granted).await;
             let lane = sent.leave.lane();
             if let Some(other) = sent.other {
                 self.count_other(other);
             }
-            let wait = match self.take(sent.attempt, &sent.leave).await {
+            let wait = match self.take(sent.attempt, &mut sent.leave).await {
                 Next::Resend => {
                     leave = Ok(sent.leave);
                     continue;
@@ -177,7 +188,7 @@ impl<P: Provider> Call<P> {
                 () = tokio::time::sleep(wait) => {}
                 () = pool.controls.drain.cancelled() => return,
             }
-            leave = pool.leave(Some(lane)).await;
+            leave = pool.leave(self.size(), Some(lane)).await;
         }
     }
 
@@ -201,7 +212,7 @@ impl<P: Provider> Call<P> {
     }
 
     /// Accounts for an attempt and says what comes next.
-    async fn take(&mut self, attempt: Attempt, leave: &Leave) -> Next {
+    async fn take(&mut self, attempt: Attempt, leave: &mut Leave) -> Next {
         if attempt.reached {
             self.spent.attempts += 1;
             self.spent.by_status.count(attempt.status);

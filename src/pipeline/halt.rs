@@ -1,6 +1,7 @@
 //! What ends a run early. The first reason counts.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Controls;
 use crate::domain::{Failure, FailureKind};
@@ -23,6 +24,8 @@ pub enum Halt {
     Fatal(Failure),
     /// The endpoint was down for longer than it may be waited for.
     EndpointDown(String),
+    /// The endpoints have had all their requests of the day; the next may go after this long.
+    DayUsedUp(Duration),
     /// More rows failed than may fail.
     MaxFailures(u64),
     /// The first rows all failed with one kind.

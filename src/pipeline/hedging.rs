@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::calling::Pool;
 use crate::domain::{Attempt, Request};
-use crate::pace::Leave;
+use crate::pace::{Leave, Size};
 use crate::provider::Provider;
 
 /// How soon it is looked again whether a second copy may go.
@@ -53,7 +53,7 @@ impl<P: Provider> Pool<P> {
                 self.learn(&attempt);
                 return Sent { attempt, leave, other: None };
             }
-            second = self.second_leave(lane) => second,
+            second = self.second_leave(Size::of(request), lane) => second,
         };
         let mut second = pin!(self.providers[second_leave.lane()].attempt(request));
         let sent = tokio::select! {
@@ -72,7 +72,7 @@ impl<P: Provider> Pool<P> {
     }
 
     /// Leave for a second copy, once the first has taken too long; rather at another endpoint.
-    async fn second_leave(&self, lane: usize) -> Leave {
+    async fn second_leave(&self, size: Size, lane: usize) -> Leave {
         let sent = Instant::now();
         loop {
             let left = self.stragglers.too_long().map(|time| time.saturating_sub(sent.elapsed()));
@@ -81,7 +81,7 @@ impl<P: Provider> Pool<P> {
                     if self.controls.drain.is_cancelled() {
                         return pending().await;
                     }
-                    if let Some(leave) = self.admission.try_enter(Some(lane)) {
+                    if let Some(leave) = self.admission.try_enter(size, Some(lane)) {
                         return leave;
                     }
                     sleep(LOOK_AGAIN).await;
@@ -97,9 +97,9 @@ impl<P: Provider> Pool<P> {
     async fn settle<F: Future<Output = Attempt>>(
         &self,
         ended: Attempt,
-        leave: Leave,
+        mut leave: Leave,
         running: Pin<&mut F>,
-        running_leave: Leave,
+        mut running_leave: Leave,
     ) -> Sent {
         if ended.result.is_err() {
             let _ = leave.heard(&ended);

@@ -91,6 +91,16 @@ impl ConnectionSettings {
         self.redactor().redact(public).into_owned()
     }
 
+    /// The host that requests go to; this machine, under whatever name, is one.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let Ok(url) = Url::parse(&self.base_url) else { return String::new() };
+        let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+        let address: Result<std::net::IpAddr, _> = host.trim_matches(['[', ']']).parse();
+        let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        if here { "localhost".to_owned() } else { host }
+    }
+
     pub(super) fn url(&self) -> Result<Url, ConnectionError> {
         let bad = |message: &str| ConnectionError::BaseUrl {
             url: self.redactor().redact(&self.base_url).into_owned(),

@@ -3,6 +3,7 @@
 
 mod answer;
 mod cli;
+mod limited;
 mod proxy;
 mod random;
 mod server;
@@ -21,6 +22,8 @@ mod machine;
 mod main_job;
 mod models;
 mod outage;
+mod pacing;
+mod pool;
 mod proof;
 mod proxies;
 mod report;
@@ -31,3 +34,4 @@ mod resume_properties;
 mod samples;
 mod secrets;
 mod security;
+mod tail;

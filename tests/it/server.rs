@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -113,7 +113,7 @@ impl Reply {
     }
 }
 
-/// The server. It ends with its owner.
+/// The server. It ends with its owner, as a process does that is killed: its connections break.
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -125,6 +125,8 @@ struct Shared {
     script: Box<Script>,
     state: Mutex<State>,
     arrived: Condvar,
+    /// The connections by their other ends, to break them when the server ends.
+    open: Mutex<HashMap<SocketAddr, TcpStream>>,
     stopped: Mutex<bool>,
     stop: Condvar,
 }
@@ -160,6 +162,7 @@ impl Server {
             script: Box::new(script),
             state: Mutex::default(),
             arrived: Condvar::new(),
+            open: Mutex::default(),
             stopped: Mutex::new(false),
             stop: Condvar::new(),
         });
@@ -169,8 +172,8 @@ impl Server {
                 if *accepting.stopped.lock().unwrap() {
                     break;
                 }
-                let shared = Arc::clone(&accepting);
-                thread::spawn(move || shared.serve(stream.unwrap()));
+                let (shared, stream) = (Arc::clone(&accepting), stream.unwrap());
+                thread::spawn(move || shared.connection(stream));
             }
         });
         Self { address, shared }
@@ -236,14 +239,26 @@ impl Drop for Server {
         self.shared.stop.notify_all();
         // Wakes the accepting thread; it sees that it is to stop.
         drop(TcpStream::connect(self.address));
+        for (_, connection) in self.shared.open.lock().unwrap().drain() {
+            drop(connection.shutdown(Shutdown::Both));
+        }
     }
 }
 
 impl Shared {
-    fn serve(&self, stream: TcpStream) {
+    fn connection(&self, stream: TcpStream) {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
+        // A client that has gone by now has no address.
+        let Ok(peer) = stream.peer_addr() else { return };
+        self.open.lock().unwrap().extend(stream.try_clone().map(|copy| (peer, copy)));
         let mut stream = BufReader::new(stream);
+        self.serve(&mut stream);
+        // The connection closes when nobody holds it any more.
+        self.open.lock().unwrap().remove(&peer);
+    }
+
+    fn serve(&self, mut stream: &mut BufReader<TcpStream>) {
         for nth_on_connection in 1.. {
             let Some(message) = Message::read(&mut stream) else {
                 return;

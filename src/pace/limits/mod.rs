@@ -23,7 +23,7 @@ use self::flow::Flow;
 use self::search::Search;
 use self::tokens::Estimate;
 use self::trim::Trim;
-use crate::domain::{RateLimit, RateLimits, Usage};
+use crate::domain::{RateLimit, RateLimits, Request, Usage};
 
 const MINUTE: f64 = 60.0;
 
@@ -51,6 +51,14 @@ pub struct Size {
     pub prompt_bytes: usize,
     /// The most tokens that may come back.
     pub max_completion_tokens: Option<u64>,
+}
+
+impl Size {
+    /// What is known of a request.
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        Self { prompt_bytes: request.body.len(), max_completion_tokens: request.max_completion_tokens }
+    }
 }
 
 /// What a request was charged when it went; to be given back to the limiter with what came of it.

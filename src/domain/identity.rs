@@ -41,7 +41,7 @@ impl RowSource {
     #[must_use]
     pub fn of_id(id: &RowId) -> Self {
         let mut hasher = IdentityHasher::new("id");
-        hasher.field("id", id.to_string().as_bytes());
+        hasher.field("id", id.as_str().as_bytes());
         let mut hash = hasher.finish();
         hash[15] |= BRINGS_ID;
         Self(hash)

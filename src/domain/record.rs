@@ -108,11 +108,19 @@ pub enum RowId {
     Number(String),
 }
 
+impl RowId {
+    /// The id's characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Number(text) => text,
+        }
+    }
+}
+
 impl fmt::Display for RowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) | Self::Number(text) => f.write_str(text),
-        }
+        f.write_str(self.as_str())
     }
 }
 

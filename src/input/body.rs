@@ -1,6 +1,7 @@
 //! The JSON body of a request and the hash that says what is asked for.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -12,30 +13,58 @@ use crate::domain::{Endpoint, IdentityHasher, Request, RequestHash};
 /// What the model is asked.
 pub(super) enum Content<'a> {
     /// One prompt, for either endpoint.
-    Text { system: Option<String>, prompt: Cow<'a, str> },
+    Text { system: Option<String>, prompt: JsonText<'a> },
     /// Chat messages as they came.
     Messages { system: Option<String>, messages: &'a RawValue },
     /// A prompt that is no string: several prompts, or token numbers.
     Prompts { field: String, prompts: &'a RawValue },
 }
 
-pub(super) struct BodyBuilder {
+/// A string as it stands in a body: in quotes, with as few escapes as can be.
+pub(super) struct JsonText<'a>(Cow<'a, str>);
+
+impl<'a> JsonText<'a> {
+    pub(super) fn of(text: &str) -> Self {
+        Self(Cow::Owned(json_string(text)))
+    }
+
+    /// The text of a JSON string. Most need no change: without a backslash there is no other way to write it.
+    pub(super) fn of_json(raw: &'a RawValue) -> serde_json::Result<Self> {
+        if memchr::memchr(b'\\', raw.get().as_bytes()).is_none() {
+            return Ok(Self(Cow::Borrowed(raw.get())));
+        }
+        serde_json::from_str::<String>(raw.get()).map(|text| Self::of(&text))
+    }
+}
+
+pub(super) struct BodyBuilder<'a> {
     endpoint: Endpoint,
     realm: &'static str,
     max_completion_tokens: bool,
+    model: Option<&'a str>,
 }
 
-impl BodyBuilder {
-    pub(super) fn new(endpoint: Endpoint, realm: &'static str, max_completion_tokens: bool) -> Self {
-        Self { endpoint, realm, max_completion_tokens }
+impl<'m> BodyBuilder<'m> {
+    /// `model` is that of requests whose parameters name none.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        realm: &'static str,
+        max_completion_tokens: bool,
+        model: Option<&'m str>,
+    ) -> Self {
+        Self { endpoint, realm, max_completion_tokens, model }
     }
 
     /// Writes the body: model, content, then the parameters by name.
     pub(super) fn build(&self, mut parameters: Parameters, content: Content<'_>) -> Result<Request, String> {
-        let model = match parameters.remove("model") {
-            Some(Value::String(model)) if !model.is_empty() => model,
-            Some(other) => return Err(format!("model must be a name, not {other}")),
-            None => return Err("no model: give one with --model, or in the row as params.model".into()),
+        let model = match (parameters.remove("model"), self.model) {
+            (Some(Value::String(model)), _) if !model.is_empty() => model,
+            (None, Some(model)) if !model.is_empty() => model.to_owned(),
+            (Some(other), _) => return Err(format!("model must be a name, not {other}")),
+            (None, Some(empty)) => return Err(format!("model must be a name, not {empty:?}")),
+            (None, None) => {
+                return Err("no model: give one with --model, or in the row as params.model".into());
+            }
         };
         let (name, content, prompts) = self.content(content)?;
         let n = parameters.get("n").and_then(Value::as_u64).unwrap_or(1);
@@ -50,8 +79,8 @@ impl BodyBuilder {
                 .entry("stream_options".into())
                 .or_insert_with(|| serde_json::json!({"include_usage": true}));
         }
-        let hash = self.hash(&model, name, &content, &parameters);
-        let body = self.write(&model, name, &content, &parameters);
+        let (body, content) = self.write(&model, name, &content, &parameters);
+        let hash = self.hash(&model, name, &body[content], &parameters);
         Ok(Request {
             endpoint: self.endpoint,
             body: body.into(),
@@ -63,16 +92,19 @@ impl BodyBuilder {
         })
     }
 
-    /// The member's name, its JSON text, and how many prompts are in it.
-    fn content(&self, content: Content<'_>) -> Result<(&'static str, String, u64), String> {
+    /// The member's name, its JSON text in parts, and how many prompts are in it.
+    fn content<'a>(&self, content: Content<'a>) -> Result<(&'static str, Parts<'a>, u64), String> {
         match (self.endpoint, content) {
             (Endpoint::Chat, Content::Text { system, prompt }) => {
-                let system = system.map_or_else(String::new, |text| message("system", &text) + ",");
-                Ok(("messages", format!("[{system}{}]", message("user", &prompt)), 1))
+                let before = system.map_or_else(
+                    || Cow::Borrowed("[{\"role\":\"user\",\"content\":"),
+                    |text| format!("[{},{{\"role\":\"user\",\"content\":", message("system", &text)).into(),
+                );
+                Ok(("messages", [before, prompt.0, "}]".into()], 1))
             }
-            (Endpoint::Completions, Content::Text { prompt, .. }) => Ok(("prompt", json_string(&prompt), 1)),
+            (Endpoint::Completions, Content::Text { prompt, .. }) => Ok(("prompt", one(prompt.0), 1)),
             (Endpoint::Chat, Content::Messages { system, messages }) => {
-                Ok(("messages", with_system(messages, system)?, 1))
+                Ok(("messages", one(with_system(messages, system)?.into()), 1))
             }
             (Endpoint::Completions, Content::Messages { .. }) => {
                 Err("messages are for the chat endpoint; add --endpoint chat".into())
@@ -84,19 +116,31 @@ impl BodyBuilder {
             )),
             (Endpoint::Completions, Content::Prompts { field, prompts }) => {
                 let count = count_prompts(&field, prompts)?;
-                Ok(("prompt", compact(prompts.get()), count))
+                Ok(("prompt", one(compact(prompts.get()).into()), count))
             }
         }
     }
 
-    fn write(&self, model: &str, name: &str, content: &str, parameters: &Parameters) -> String {
-        let mut body = String::with_capacity(content.len() + model.len() + 32 + 24 * parameters.len());
+    /// The body, and where in it the content stands.
+    fn write(
+        &self,
+        model: &str,
+        name: &str,
+        content: &Parts<'_>,
+        parameters: &Parameters,
+    ) -> (String, Range<usize>) {
+        let length: usize = content.iter().map(|part| part.len()).sum();
+        let mut body = String::with_capacity(length + model.len() + 32 + 32 * parameters.len());
         body.push_str("{\"model\":");
         body.push_str(&json_string(model));
         body.push_str(",\"");
         body.push_str(name);
         body.push_str("\":");
-        body.push_str(content);
+        let start = body.len();
+        for part in content {
+            body.push_str(part);
+        }
+        let end = body.len();
         for (name, value) in parameters {
             body.push(',');
             body.push_str(&json_string(self.sent_name(name)));
@@ -104,7 +148,7 @@ impl BodyBuilder {
             body.push_str(&value.to_string());
         }
         body.push('}');
-        body
+        (body, start..end)
     }
 
     fn sent_name<'a>(&self, name: &'a str) -> &'a str {
@@ -132,8 +176,16 @@ impl BodyBuilder {
     }
 }
 
+/// The content's JSON text, in parts that are written one behind the other.
+type Parts<'a> = [Cow<'a, str>; 3];
+
+fn one(text: Cow<'_, str>) -> Parts<'_> {
+    [text, "".into(), "".into()]
+}
+
 fn json_string(text: &str) -> String {
-    Value::String(text.to_owned()).to_string()
+    // A string always serialises.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 fn message(role: &str, content: &str) -> String {
@@ -209,6 +261,20 @@ pub fn compact(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_string_is_written_in_one_way_however_it_came() {
+        for (came, written) in [
+            ("\"plain \u{e9}\u{7f} /\"", "\"plain \u{e9}\u{7f} /\""),
+            (r#""\u0041\/\n\u0007""#, r#""A/\n\u0007""#),
+            (r#""\"\\\ud83d\ude00""#, "\"\\\"\\\\\u{1f600}\""),
+        ] {
+            let raw: &RawValue = serde_json::from_str(came).unwrap();
+            assert_eq!(JsonText::of_json(raw).unwrap().0, written);
+            let text: String = serde_json::from_str(came).unwrap();
+            assert_eq!(JsonText::of(&text).0, written);
+        }
+    }
 
     #[test]
     fn compacting_touches_nothing_inside_of_strings() {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::body::{BodyBuilder, Content};
+use super::body::{BodyBuilder, Content, JsonText};
 use super::fields::{Field, Fields, Object, type_of, without_position};
 use super::parameters::{self, BadParameter, Parameters};
 use super::template::{Template, UNDEFINED, Variables};
@@ -155,11 +155,9 @@ impl Planner {
         parameters::normalize(endpoint, &mut merged);
         parameters::check(endpoint, &merged).map_err(|bad| in_row(&bad, "params"))?;
         merged.extend(self.settings.unchecked.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if let Some(model) = &self.settings.model {
-            merged.entry("model".into()).or_insert_with(|| Value::String(model.clone()));
-        }
         let content = self.content_of(body, fields)?;
-        BodyBuilder::new(endpoint, self.settings.realm, self.settings.max_completion_tokens)
+        let job = &self.settings;
+        BodyBuilder::new(endpoint, job.realm, job.max_completion_tokens, job.model.as_deref())
             .build(merged, content)
             .map_err(Fault::from)
     }
@@ -179,10 +177,10 @@ impl Planner {
         if let Some(template) = &self.settings.template {
             let variables = Variables::of(body);
             let prompt = template.render(&variables).map_err(|message| not_rendered(message, &variables))?;
-            return Ok(Content::Text { system: system(Some(&variables))?, prompt: prompt.into() });
+            return Ok(Content::Text { system: system(Some(&variables))?, prompt: JsonText::of(&prompt) });
         }
         if let Fields::Prompt(prompt) = fields {
-            return Ok(Content::Text { system: system(None)?, prompt: prompt.as_ref().into() });
+            return Ok(Content::Text { system: system(None)?, prompt: JsonText::of(prompt) });
         }
         let prompt_field = self.settings.prompt_field.as_deref();
         if prompt_field.is_none()
@@ -193,10 +191,11 @@ impl Planner {
         let name = prompt_field.unwrap_or("prompt");
         let system = system(None)?;
         match fields.get(name) {
-            Some(Field::Cell(cell)) => Ok(Content::Text { system, prompt: cell.into() }),
+            Some(Field::Cell(cell)) => Ok(Content::Text { system, prompt: JsonText::of(cell) }),
             Some(Field::Json(raw)) if raw.get().starts_with('"') => {
-                let prompt = text_of(raw).map_err(|fault| fault.in_field(name))?;
-                Ok(Content::Text { system, prompt: prompt.into() })
+                let prompt = JsonText::of_json(raw)
+                    .map_err(|error| Fault::from(without_position(&error)).in_field(name))?;
+                Ok(Content::Text { system, prompt })
             }
             Some(Field::Json(raw)) => Ok(Content::Prompts { field: name.to_owned(), prompts: raw }),
             None => Err(self.missing_prompt(name, fields)),
@@ -242,7 +241,9 @@ impl Planner {
             (Endpoint::Chat, None, _) => return Err("missing field \"body.messages\"".into()),
             (Endpoint::Completions, _, None) => return Err("missing field \"body.prompt\"".into()),
         };
-        BodyBuilder::new(batch.endpoint, self.settings.realm, false).build(own, content).map_err(Fault::from)
+        BodyBuilder::new(batch.endpoint, self.settings.realm, false, None)
+            .build(own, content)
+            .map_err(Fault::from)
     }
 
     /// Job-level options fill only what a Batch body leaves out, and only where they mean something there.

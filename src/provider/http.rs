@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::client::legacy::Error as ClientError;
 use reqwest::{Client, Proxy, Url};
@@ -205,18 +206,25 @@ pub(super) fn describe(error: &reqwest::Error) -> String {
 /// Makes an id for every request, for the provider's log: OpenAI takes up to 512 ASCII characters.
 #[derive(Debug)]
 pub(super) struct RequestIds {
-    run: u64,
+    /// What all of a run begin with.
+    run: String,
     next: std::sync::atomic::AtomicU64,
 }
 
 impl RequestIds {
     pub(super) fn new() -> Arc<Self> {
         use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-        Arc::new(Self { run: RandomState::new().build_hasher().finish(), next: 0.into() })
+        let run = format!("promptmill-{:016x}-", RandomState::new().build_hasher().finish());
+        Arc::new(Self { run, next: 0.into() })
     }
 
-    pub(super) fn next(&self) -> String {
+    /// The next id, as a header's value.
+    pub(super) fn next(&self) -> HeaderValue {
+        const MOST_DIGITS: usize = 20;
         let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        format!("promptmill-{:016x}-{number}", self.run)
+        let mut id = String::with_capacity(self.run.len() + MOST_DIGITS);
+        let _ = write!(id, "{}{number}", self.run);
+        // Letters, digits and hyphens can be sent.
+        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("promptmill"))
     }
 }

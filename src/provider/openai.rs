@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use reqwest::{Client, Response, Url};
@@ -29,7 +29,7 @@ const MOST_ERROR_BYTES: usize = 256 << 10;
 /// How long the end of a stream is waited for once the answer in it is complete.
 const AFTER_DONE: Duration = Duration::from_secs(1);
 
-const REQUEST_ID: &str = "x-client-request-id";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// An endpoint that speaks OpenAI's API.
 #[derive(Debug)]
@@ -98,7 +98,8 @@ impl OpenAi {
         seen.status = Some(status);
         seen.limits = headers::rate_limits(response.headers(), SystemTime::now());
         if !response.status().is_success() {
-            return Err(self.refused(response, status, seen.limits.as_ref()).await);
+            // In a box like the other rare ends, so that a call need not hold room for it.
+            return Err(Box::pin(self.refused(response, status, seen.limits.as_ref())).await);
         }
         if let Some(encoding) = encoding_of(response.headers()) {
             let what = format!("the answer is encoded as {encoding}, which was not asked for");
@@ -109,7 +110,7 @@ impl OpenAi {
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         if request.stream && is_stream {
-            self.read_stream(response, status, started).await
+            Box::pin(self.read_stream(response, status, started)).await
         } else {
             let body = self.read_body(response).await?;
             answer::read(&self.clean(&body), status, self.keep_response)

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::folder::{LEDGER_FILE, NEXT_FILE, UNFINISHED_OUTPUT, remove_if_there};
 use super::read::sum_of;
+use super::row::parts_of;
 use super::{Durability, EndOfRun, Entry, Head, Ledger, LedgerError, Lines, OutputMark, Span, fault};
 
 const BUFFER: usize = 256 * 1024;
@@ -174,6 +175,23 @@ impl NewOutput {
             self.keep(&head.stored_line(&span))?;
         }
         Ok(())
+    }
+
+    /// Writes the row of an outcome's line, as [`NewOutput::row`] does, from the bytes of the line alone. `false`, and
+    /// nothing is written, if it has to be understood first.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn row_of_line(&mut self, line: &[u8]) -> io::Result<bool> {
+        let Some((head, row)) = parts_of(line) else { return Ok(false) };
+        let Some(next) = self.next.as_mut().filter(|_| self.kind == NextLedger::PointsIntoOutput) else {
+            return Ok(false);
+        };
+        Span::of(self.length, row).write_line(head, next)?;
+        self.rows += 1;
+        self.write_all(row)?;
+        self.write_all(b"\n")?;
+        Ok(true)
     }
 
     /// Writes a line to the new ledger, if there is one.

@@ -159,6 +159,15 @@ impl Head {
         StatusCounts(if self.failed.is_none() { [(200, 1)].into() } else { [].into() })
     }
 
+    fn has_usual_statuses(&self) -> bool {
+        let statuses = &self.statuses.0;
+        if self.failed.is_none() {
+            statuses.len() == 1 && statuses.get(&200) == Some(&1)
+        } else {
+            statuses.is_empty()
+        }
+    }
+
     fn of(wire: &Wire<'_>) -> Self {
         let head = Self {
             identity: wire.key.and_then(Identity::parse),
@@ -185,13 +194,20 @@ impl Head {
     /// The line with the row in it.
     #[must_use]
     pub fn with_row(&self, row: &[u8]) -> Vec<u8> {
-        let (key, input) = (self.key(), short(self.input));
-        let mut line = line_of(&self.wire(Tag::Outcome, key.as_deref(), &input));
-        line.truncate(line.len() - "}\n".len());
-        line.extend_from_slice(&BEFORE_ROW[..BEFORE_ROW.len() - 1]);
-        line.extend_from_slice(row);
-        line.extend_from_slice(b"}\n");
+        let mut line = Vec::new();
+        self.line_with(&mut line, |line| line.extend_from_slice(row));
         line
+    }
+
+    /// The same behind other lines, with a row that is written straight into it: an object's text.
+    pub fn line_with(&self, lines: &mut Vec<u8>, write_row: impl FnOnce(&mut Vec<u8>)) {
+        let (key, input) = (self.key(), short(self.input));
+        // A struct of strings and numbers always serialises.
+        let _ = serde_json::to_writer(&mut *lines, &self.wire(Tag::Outcome, key.as_deref(), &input));
+        lines.pop();
+        lines.extend_from_slice(&BEFORE_ROW[..BEFORE_ROW.len() - 1]);
+        write_row(lines);
+        lines.extend_from_slice(b"}\n");
     }
 
     fn key(&self) -> Option<String> {
@@ -205,7 +221,7 @@ impl Head {
             key,
             input: Some(input),
             failed: self.failed,
-            statuses: (self.statuses != self.usual_statuses()).then(|| self.statuses.clone()),
+            statuses: (!self.has_usual_statuses()).then(|| self.statuses.clone()),
             wasted: (self.wasted != Tokens(0)).then_some(self.wasted),
             resumed: self.resumed,
             was: self.was,
@@ -303,7 +319,7 @@ fn line_of(wire: &Wire<'_>) -> Vec<u8> {
 }
 
 /// A short hash as 11 characters.
-fn short(hash: u64) -> String {
+pub(super) fn short(hash: u64) -> String {
     URL_SAFE_NO_PAD.encode(hash.to_be_bytes())
 }
 

@@ -1,9 +1,11 @@
 //! Reading what is on disk: lines from front to back, single ones by their place, and rows wherever they are kept.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::line::short;
+use super::row::STORED;
 use super::{Entry, Head, LedgerError, row_of};
 
 /// Bytes read at once.
@@ -148,7 +150,15 @@ impl StoredRows {
         }
     }
 
-    /// The same, and the row: a line of the output without its end.
+    /// The line that begins at this place, with its end.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn line(&mut self, offset: u64) -> Result<&[u8], LedgerError> {
+        self.ledger.line(offset).map_err(LedgerError::io("read", &self.ledger_path))
+    }
+
+    /// What the ledger says of a row, and the row: a line of the output without its end.
     ///
     /// # Errors
     /// A file cannot be read, there is no row, or the output is not as it was written.
@@ -191,6 +201,13 @@ impl Span {
     #[must_use]
     pub fn of(at: u64, row: &[u8]) -> Self {
         Self { at, len: row.len() as u64, sum: sum_of(&blake3::hash(row)) }
+    }
+
+    /// Writes the line of a row that stands here, of which the ledger says this.
+    pub(super) fn write_line(&self, head: &[u8], to: &mut impl Write) -> io::Result<()> {
+        to.write_all(STORED)?;
+        to.write_all(head)?;
+        writeln!(to, ",\"at\":{},\"len\":{},\"sum\":\"{}\"}}", self.at, self.len, short(self.sum))
     }
 
     /// Whether this is the row.

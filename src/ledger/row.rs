@@ -18,6 +18,19 @@ pub fn row_of(line: &[u8]) -> Option<&[u8]> {
     line.trim_ascii_end().get(start..)?.strip_suffix(b"}")
 }
 
+/// What every outcome's line begins with, and what the line of the same row does once the output holds it.
+const OUTCOME: &[u8] = b"{\"v\":2,\"t\":\"outcome\",";
+pub(super) const STORED: &[u8] = b"{\"v\":2,\"t\":\"stored\",";
+
+/// An outcome's line taken apart without understanding it: the members that its line keeps once the output holds the
+/// row, and the row. `None` if it is no such line, or has no name.
+pub(super) fn parts_of(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = line.strip_prefix(OUTCOME)?;
+    let end = find(rest, BEFORE_ROW)?;
+    let row = rest.get(end + BEFORE_ROW.len() - 1..)?.strip_suffix(b"}\n")?;
+    rest.starts_with(b"\"key\":").then_some((&rest[..end], row))
+}
+
 /// The row with another index: rows move when others come or go before them. A row without an id of its own is called
 /// by its index.
 #[must_use]
@@ -77,6 +90,8 @@ pub(super) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{FailureKind, Identity, RequestHash, RowSource, StatusCounts, Tokens};
+    use crate::ledger::{Head, Span};
 
     #[test]
     fn a_moved_row_gets_its_new_index_and_an_edited_one_its_new_input() {
@@ -100,5 +115,29 @@ mod tests {
         let bare = br#"{"id":",\"index\":5","index":12,"logprobs":{"index":1,"input":2}}"#;
         assert_eq!(without_input(&edited), &bare[..]);
         assert_eq!(without_input(br#"{"id":1,"index":2}"#), &br#"{"id":1,"index":2}"#[..]);
+    }
+
+    #[test]
+    fn a_line_is_turned_into_that_of_a_stored_row_without_being_understood() {
+        let failed = Some(FailureKind::Server);
+        let head = Head {
+            identity: Some(Identity { source: RowSource([1; 16]), request: RequestHash([2; 16]) }),
+            statuses: StatusCounts([(200, 1)].into()),
+            ..Head::default()
+        };
+        let retried = Head { statuses: StatusCounts([(200, 1), (429, 2)].into()), ..head.clone() };
+        let failed = Head { failed, wasted: Tokens(5), ..head.clone() };
+        let row = br#"{"id":"x\",\"row\":{","index":12,"input":{"a":1}}"#;
+        let span = Span { at: 10, len: 20, sum: u64::MAX };
+        for head in [&head, &retried, &failed] {
+            let line = head.with_row(row);
+            let (kept, found) = parts_of(&line).unwrap();
+            assert_eq!(found, row);
+            let mut stored = Vec::new();
+            span.write_line(kept, &mut stored).unwrap();
+            assert_eq!(String::from_utf8(stored), String::from_utf8(head.stored_line(&span)));
+        }
+        assert_eq!(parts_of(&Head { identity: None, ..head.clone() }.with_row(row)), None);
+        assert_eq!(parts_of(&head.stored_line(&span)), None);
     }
 }

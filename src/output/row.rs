@@ -52,6 +52,13 @@ impl Encoder {
     /// The row's JSON object, without a line break.
     #[must_use]
     pub fn encode(&self, outcome: &Outcome) -> Vec<u8> {
+        let mut row = Vec::new();
+        self.encode_into(outcome, &mut row);
+        row
+    }
+
+    /// The same, behind what is there.
+    pub fn encode_into(&self, outcome: &Outcome, row: &mut Vec<u8>) {
         let none = Completion::default();
         let (completion, error) = match &outcome.result {
             Ok(completion) => (completion, None),
@@ -79,14 +86,13 @@ impl Encoder {
             error,
         };
         // Strings, numbers and JSON that was parsed before: this cannot fail.
-        let mut row = serde_json::to_vec(&written).unwrap_or_default();
+        let _ = serde_json::to_writer(&mut *row, &written);
         if let Some(record) = outcome.input.as_ref().filter(|_| self.with_input) {
             row.pop();
             row.extend_from_slice(b",\"input\":");
             row.extend_from_slice(input_json(record).as_bytes());
             row.push(b'}');
         }
-        row
     }
 }
 

@@ -329,6 +329,6 @@ impl<P: Provider> Call<P> {
             spent: self.spent,
             latency: self.latency,
         };
-        self.pool.tell(Message::finished(self.work.slot, outcome, leave)).await;
+        self.pool.tell(Message::finished(self.work.slot, self.work.text, outcome, leave)).await;
     }
 }

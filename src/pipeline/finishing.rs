@@ -83,9 +83,18 @@ impl Finishing<'_> {
         match self.target.format {
             OutputFormat::Jsonl => {
                 self.keep_the_rest(ledger, stored, new)?;
-                self.write_rows(stored, summary, |head, row| {
-                    new.row(&head, row).map_err(cannot_write(ledger))
-                })
+                for (slot, place) in self.in_order() {
+                    // What this run wrote stands there as the output has it.
+                    let as_it_is = self.with_input && place & RESUMED == 0;
+                    let line = if as_it_is { stored.line(place)? } else { &[] };
+                    if new.row_of_line(line).map_err(cannot_write(ledger))? {
+                        continue;
+                    }
+                    self.write_row(slot, place, stored, summary, |head, row| {
+                        new.row(&head, row).map_err(cannot_write(ledger))
+                    })?;
+                }
+                Ok(())
             }
             OutputFormat::Csv => {
                 let mut sink =
@@ -112,19 +121,33 @@ impl Finishing<'_> {
         mut write: impl FnMut(Head, &[u8]) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
         for (slot, place) in self.in_order() {
-            let (mut head, row) = stored.row(place & !RESUMED)?;
-            head.resumed = place & RESUMED != 0;
-            (head.orphan, head.was) = (false, None);
-            let brings_id = head.identity.is_none_or(|identity| identity.source.brings_id());
-            let index = self.selection.offset + slot;
-            let row = if self.with_input { row.into() } else { without_input(row) };
-            let row = if head.resumed { with_index(&row, index, brings_id) } else { Cow::Borrowed(&*row) };
-            if let Some(facts) = facts_of(&head, &row).filter(|_| head.resumed) {
-                summary.add(&facts);
-            }
-            write(head, &row)?;
+            self.write_row(slot, place, stored, summary, &mut write)?;
         }
         Ok(())
+    }
+
+    /// One row, under its number and with its input as they are now.
+    fn write_row(
+        &self,
+        slot: u64,
+        place: u64,
+        stored: &mut StoredRows,
+        summary: &mut Summary,
+        write: impl FnOnce(Head, &[u8]) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let (mut head, row) = stored.row(place & !RESUMED)?;
+        head.resumed = place & RESUMED != 0;
+        (head.orphan, head.was) = (false, None);
+        let brings_id = head.identity.is_none_or(|identity| identity.source.brings_id());
+        let index = self.selection.offset + slot;
+        let row = if self.with_input { row.into() } else { without_input(row) };
+        let row = if head.resumed { with_index(&row, index, brings_id) } else { Cow::Borrowed(&*row) };
+        if head.resumed
+            && let Some(facts) = facts_of(&head, &row)
+        {
+            summary.add(&facts);
+        }
+        write(head, &row)
     }
 
     /// Nothing is to write: the rows are those that the output holds, in their order and under their numbers.
@@ -154,13 +177,14 @@ impl Finishing<'_> {
     }
 
     /// The rows that are finished: by their place in the input, or in the ledger.
-    fn in_order(&self) -> Vec<(u64, u64)> {
-        let mut rows: Vec<(u64, u64)> =
-            (0..).zip(self.places.iter().copied()).filter(|(_, place)| *place != 0).collect();
-        if !self.target.input_order {
-            rows.sort_unstable_by_key(|(_, place)| place & !RESUMED);
+    fn in_order(&self) -> Box<dyn Iterator<Item = (u64, u64)> + '_> {
+        let rows = (0..).zip(self.places.iter().copied()).filter(|(_, place)| *place != 0);
+        if self.target.input_order {
+            return Box::new(rows);
         }
-        rows
+        let mut rows: Vec<(u64, u64)> = rows.collect();
+        rows.sort_unstable_by_key(|(_, place)| place & !RESUMED);
+        Box::new(rows.into_iter())
     }
 
     /// Carries over what the output does not hold: answers whose row is gone, and attempts of unfinished rows.

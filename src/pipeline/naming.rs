@@ -12,6 +12,8 @@ use crate::input::{Planned, Planner, Unplannable};
 pub(super) struct Named {
     pub(super) id: RowId,
     pub(super) record: Record,
+    /// A hash of the record as it came.
+    pub(super) text: TextHash,
     pub(super) request: Result<(Identity, Request), Failure>,
 }
 
@@ -36,7 +38,8 @@ impl Naming {
             Row::Bad(bad) => return unreadable(bad),
         };
         let Planned { record, id, request } = planner.plan(record);
-        let which = self.which(id.as_ref(), &record.body);
+        let text = record.body.hash();
+        let which = self.which(id.as_ref(), text);
         let request = match (which, request) {
             (_, Err(failure)) => Err(failure),
             (Some(Which { source, .. }), Ok(request)) => {
@@ -48,21 +51,21 @@ impl Naming {
                 Err(Failure::new(FailureKind::InvalidInput, message))
             }
         };
-        Named { id: id.unwrap_or_else(|| RowId::Text(record.index.to_string())), record, request }
+        let id = id.unwrap_or_else(|| RowId::Text(record.index.to_string()));
+        Named { id, record, text, request }
     }
 
     /// Names a row without planning it. `None` if it cannot become a request, as far as that is seen without a plan.
     pub(super) fn name(&mut self, planner: &Planner, row: &Row) -> Option<Which> {
         let Row::Record(record) = row else { return None };
         match planner.id(&record.body) {
-            Ok(id) => self.which(id.as_ref(), &record.body),
+            Ok(id) => self.which(id.as_ref(), record.body.hash()),
             Err(Unplannable) => None,
         }
     }
 
     /// The row's name; `None` if an earlier row has its id.
-    fn which(&mut self, id: Option<&RowId>, body: &RecordBody) -> Option<Which> {
-        let text = body.hash();
+    fn which(&mut self, id: Option<&RowId>, text: TextHash) -> Option<Which> {
         let source = match id {
             Some(id) => {
                 let source = RowSource::of_id(id);
@@ -79,7 +82,8 @@ fn unreadable(bad: BadRow) -> Named {
         bad.column.map_or_else(|| bad.location.to_string(), |column| format!("{}:{column}", bad.location));
     let failure = Failure::new(FailureKind::InvalidInput, format!("{place}: {}", bad.message));
     let record = Record { index: bad.index, location: bad.location, body: RecordBody::Text(bad.text) };
-    Named { id: RowId::Text(bad.index.to_string()), record, request: Err(failure) }
+    let text = record.body.hash();
+    Named { id: RowId::Text(bad.index.to_string()), record, text, request: Err(failure) }
 }
 
 /// How many parts the set of what was seen has: each grows by itself, so that growing never needs twice the memory.

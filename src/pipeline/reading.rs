@@ -10,7 +10,9 @@ use super::naming::{Named, Naming};
 use super::recording::Message;
 use super::survey::Marked;
 use super::{Halt, Job, RunError, Selection, Stop};
-use crate::domain::{Failure, Identity, Outcome, Record, RecordBody, Request, Row, RowId, Spent, Usd};
+use crate::domain::{
+    Failure, Identity, Outcome, Record, RecordBody, Request, Row, RowId, Spent, TextHash, Usd,
+};
 use crate::ledger::{LedgerError, StoredRows, Unfinished, with_id, with_input};
 use crate::output::{StoredRow, input_json};
 
@@ -22,6 +24,8 @@ pub(super) struct Work {
     pub(super) id: RowId,
     pub(super) identity: Identity,
     pub(super) record: Record,
+    /// A hash of the record as it came.
+    pub(super) text: TextHash,
     pub(super) request: Request,
     /// What earlier runs spent on it.
     pub(super) earlier: Spent,
@@ -176,15 +180,15 @@ impl Reader<'_> {
 
     /// Sends a row where it belongs. `false` when nobody takes rows any more.
     fn pass_on(&mut self, slot: u64, named: Named) -> Result<bool, Halt> {
-        let Named { id, record, request } = named;
+        let Named { id, record, text, request } = named;
         let (identity, request) = match request {
             Ok(request) => request,
-            Err(failure) => return Ok(self.refuse(slot, id, record, failure)),
+            Err(failure) => return Ok(self.refuse(slot, id, record, text, failure)),
         };
         let mut earlier = Spent::default();
         match self.marked(slot) {
             Some(Marked::Renamed { offset }) => {
-                let message = self.renamed(slot, offset, &id, &record, identity)?;
+                let message = self.renamed(slot, offset, &id, &record, (identity, text))?;
                 return Ok(self.to_recorder.blocking_send(message).is_ok());
             }
             Some(Marked::Failed { offset }) => earlier = self.spent_on(offset)?,
@@ -196,7 +200,7 @@ impl Reader<'_> {
             earlier.usage += unfinished.usage;
             earlier.wasted += unfinished.usage.total();
         }
-        let work = Work { slot, id, identity, record, request, earlier };
+        let work = Work { slot, id, identity, record, text, request, earlier };
         Ok(self.to_calls.blocking_send(work).is_ok())
     }
 
@@ -207,7 +211,7 @@ impl Reader<'_> {
         (*at == slot).then_some(*marked)
     }
 
-    fn refuse(&self, slot: u64, id: RowId, record: Record, failure: Failure) -> bool {
+    fn refuse(&self, slot: u64, id: RowId, record: Record, text: TextHash, failure: Failure) -> bool {
         let outcome = Outcome {
             id,
             index: record.index,
@@ -219,7 +223,7 @@ impl Reader<'_> {
             spent: Spent::default(),
             latency: None,
         };
-        self.to_recorder.blocking_send(Message::finished(slot, outcome, None)).is_ok()
+        self.to_recorder.blocking_send(Message::finished(slot, text, outcome, None)).is_ok()
     }
 
     fn read(&self) -> MutexGuard<'_, Read> {
@@ -233,11 +237,11 @@ impl Reader<'_> {
         offset: u64,
         id: &RowId,
         record: &Record,
-        identity: Identity,
+        (identity, text): (Identity, TextHash),
     ) -> Result<Message, LedgerError> {
         let (mut head, row) = self.stored()?.row(offset)?;
         let row = &with_id(row, &serde_json::to_string(id).unwrap_or_default());
-        head.input = record.body.hash().short();
+        head.input = text.short();
         head.identity = Some(identity);
         head.orphan = false;
         head.was = Some(offset);

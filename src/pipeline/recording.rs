@@ -11,7 +11,7 @@ use super::handover::Receiver;
 use super::survey::RESUMED;
 use super::{Halt, RunError, Stop, Watcher};
 use crate::accounting::{Facts, Summary};
-use crate::domain::{Event, Identity, Outcome};
+use crate::domain::{Event, Identity, Outcome, TextHash};
 use crate::ledger::{Durability, Entry, Head, Ledger, LedgerError, Unfinished};
 use crate::output::{Encoder, JsonlSink, Sink as _};
 use crate::pace::Leave;
@@ -19,10 +19,13 @@ use crate::pace::Leave;
 /// The most messages that share a write.
 const BATCH: usize = 256;
 
+/// Memory for lines is kept from one write to the next, unless it is more than this, in bytes.
+const MOST_ROOM: usize = 4 << 20;
+
 /// What the other parts tell this one.
 pub(super) enum Message {
     /// A row is finished. Its leave ends when it is written.
-    Finished { slot: u64, outcome: Box<Outcome>, leave: Option<Leave> },
+    Finished { slot: u64, text: TextHash, outcome: Box<Outcome>, leave: Option<Leave> },
     /// A row was finished by an earlier run, in the line that begins there, and is written anew: under its name of
     /// today, with its input as it is now.
     Renamed { slot: u64, before: u64, line: Vec<u8> },
@@ -35,8 +38,8 @@ pub(super) enum Message {
 }
 
 impl Message {
-    pub(super) fn finished(slot: u64, outcome: Outcome, leave: Option<Leave>) -> Self {
-        Self::Finished { slot, outcome: Box::new(outcome), leave }
+    pub(super) fn finished(slot: u64, text: TextHash, outcome: Outcome, leave: Option<Leave>) -> Self {
+        Self::Finished { slot, text, outcome: Box::new(outcome), leave }
     }
 
     fn take_leave(&mut self) -> Option<Leave> {
@@ -110,6 +113,7 @@ pub(super) fn start(
         wrote: false,
         summary: Summary::default(),
         unwritten: Vec::new(),
+        room: Vec::new(),
     };
     std::thread::Builder::new()
         .name("recorder".into())
@@ -131,6 +135,8 @@ struct Recorder {
     summary: Summary,
     /// Lines that the disk did not take; they are tried again before anything newer.
     unwritten: Vec<u8>,
+    /// Memory for the next lines.
+    room: Vec<u8>,
 }
 
 /// Where a row's line stands in the lines that are about to be written.
@@ -182,15 +188,22 @@ impl Recorder {
     /// Writes what a batch of messages brings, in one write.
     fn write(&mut self, batch: &[Message]) -> Result<(), Halt> {
         let mut lines = std::mem::take(&mut self.unwritten);
+        if lines.is_empty() {
+            lines = std::mem::take(&mut self.room);
+        }
         let mut placed = Vec::with_capacity(batch.len());
         for message in batch {
             let start = lines.len();
             match message {
-                Message::Finished { slot, outcome, .. } => {
-                    let row = self.encoder.encode(outcome);
+                Message::Finished { slot, text, outcome, .. } => {
                     match &mut self.target {
-                        Target::Ledger(_) => lines.extend_from_slice(&head_of(outcome).with_row(&row)),
-                        Target::Stdout(sink) => sink.row(&row).map_err(Halt::Stdout)?,
+                        Target::Ledger(_) => {
+                            let encode = |line: &mut Vec<u8>| self.encoder.encode_into(outcome, line);
+                            head_of(outcome, *text).line_with(&mut lines, encode);
+                        }
+                        Target::Stdout(sink) => {
+                            sink.row(&self.encoder.encode(outcome)).map_err(Halt::Stdout)?;
+                        }
                     }
                     placed.push(Placed { slot: *slot, start, resumed: false });
                 }
@@ -208,7 +221,7 @@ impl Recorder {
         self.append(lines, &placed)
     }
 
-    fn append(&mut self, lines: Vec<u8>, placed: &[Placed]) -> Result<(), Halt> {
+    fn append(&mut self, mut lines: Vec<u8>, placed: &[Placed]) -> Result<(), Halt> {
         match &mut self.target {
             Target::Stdout(sink) => sink.0.flush().map_err(Halt::Stdout),
             Target::Ledger(_) if lines.is_empty() => Ok(()),
@@ -229,6 +242,10 @@ impl Recorder {
                     let resumed = if row.resumed { RESUMED } else { 0 };
                     self.place(row.slot, (start + row.start as u64) | resumed);
                 }
+                if lines.capacity() <= MOST_ROOM {
+                    lines.clear();
+                    self.room = lines;
+                }
                 Ok(())
             }
         }
@@ -246,7 +263,9 @@ impl Recorder {
     fn account(&mut self, message: Message) {
         match message {
             Message::Finished { outcome, .. } => {
-                if let Some(identity) = &outcome.identity {
+                if let Some(identity) = &outcome.identity
+                    && !self.unfinished.is_empty()
+                {
                     self.unfinished.remove(identity);
                 }
                 self.summary.add(&Facts::of(&outcome));
@@ -275,10 +294,10 @@ impl Recorder {
     }
 }
 
-fn head_of(outcome: &Outcome) -> Head {
+fn head_of(outcome: &Outcome, text: TextHash) -> Head {
     Head {
         identity: outcome.identity,
-        input: outcome.input.as_ref().map_or(0, |record| record.body.hash().short()),
+        input: text.short(),
         failed: outcome.result.as_ref().err().map(|failure| failure.kind),
         statuses: outcome.spent.by_status.clone(),
         wasted: outcome.spent.wasted,

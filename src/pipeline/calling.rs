@@ -1,5 +1,6 @@
 //! The pool: rows to answers, never more requests at once than allowed. No leave is held while a row waits.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +36,11 @@ impl<P: Provider> Pool<P> {
     pub(super) async fn work(self, mut inbox: Receiver<Work>) {
         let pool = Arc::new(self);
         let mut calls = JoinSet::new();
+        let mut drained = pin!(pool.controls.drain.cancelled());
         loop {
             tokio::select! {
                 biased;
-                () = pool.controls.drain.cancelled() => break,
+                () = &mut drained => break,
                 more = pool.next(&mut inbox, &mut calls) => if !more { break },
             }
         }
@@ -58,9 +60,10 @@ impl<P: Provider> Pool<P> {
             }
         }
         let Some(work) = inbox.recv().await else { return false };
-        let call = Call::new(self.clone(), work);
-        let leave = self.leave(call.size(), None).await;
-        calls.spawn(call.answer(leave));
+        let call = Box::new(Call::new(self.clone(), work));
+        let leave = self.admission.enter(call.size(), None).await.map_err(|why| self.ended(why));
+        // In a box, because the runtime moves a call several times.
+        calls.spawn(Box::pin(call.answer(leave)));
         true
     }
 
@@ -103,13 +106,17 @@ impl<P: Provider> Pool<P> {
                 Some(_) => Ended::EndpointDown,
                 None => Ended::Abandoned,
             }),
-            granted = self.admission.enter(size, rather_not) => granted.map_err(|why| match why {
-                NoWay::Down => Ended::EndpointDown,
-                NoWay::DayUsedUp(wait) => {
-                    self.stop.halt(Halt::DayUsedUp(wait));
-                    Ended::Abandoned
-                }
-            }),
+            granted = self.admission.enter(size, rather_not) => granted.map_err(|why| self.ended(why)),
+        }
+    }
+
+    fn ended(&self, why: NoWay) -> Ended {
+        match why {
+            NoWay::Down => Ended::EndpointDown,
+            NoWay::DayUsedUp(wait) => {
+                self.stop.halt(Halt::DayUsedUp(wait));
+                Ended::Abandoned
+            }
         }
     }
 
@@ -162,13 +169,13 @@ impl<P: Provider> Call<P> {
         Size::of(&self.work.request)
     }
 
-    async fn answer(mut self, mut leave: Result<Leave, Ended>) {
+    async fn answer(mut self: Box<Self>, mut leave: Result<Leave, Ended>) {
         let pool = self.pool.clone();
         loop {
             let granted = match leave {
                 Ok(granted) => granted,
                 Err(Ended::Abandoned) => return,
-                Err(Ended::EndpointDown) => return self.endpoint_stays_down().await,
+                Err(Ended::EndpointDown) => return Box::pin(self.endpoint_stays_down()).await,
             };
             let mut sent = pool.send(&self.work.request, granted).await;
             let lane = sent.leave.lane();
@@ -221,7 +228,9 @@ impl<P: Provider> Call<P> {
         let news = leave.heard(&attempt);
         let failed = match attempt.result {
             Ok(answer) => {
-                self.tell_news(news, leave.lane(), None).await;
+                if news != News::default() {
+                    self.tell_news(news, leave.lane(), None).await;
+                }
                 self.spent.usage += answer.usage;
                 return Next::Finish(Box::new(Ok(answer)));
             }
@@ -245,9 +254,6 @@ impl<P: Provider> Call<P> {
 
     /// Tells whoever watches what an attempt said about the endpoint as a whole.
     async fn tell_news(&self, news: News, lane: usize, failure: Option<&Failure>) {
-        if news == News::default() {
-            return;
-        }
         let endpoint = self.pool.one_of_several(lane);
         let up = news.up.then(|| Notice::EndpointUp { endpoint: endpoint.clone() });
         let paused = news.paused.map(|wait| Notice::RateLimited { endpoint, wait });
@@ -300,7 +306,7 @@ impl<P: Provider> Call<P> {
         failure
     }
 
-    async fn endpoint_stays_down(self) {
+    async fn endpoint_stays_down(self: Box<Self>) {
         let said = self.pool.stop.endpoint_down().or_else(|| self.pool.admission.why_down());
         let message = said.unwrap_or_else(|| "the endpoint cannot be reached".to_owned());
         self.pool.stop.halt(Halt::EndpointDown(message.clone()));
@@ -308,7 +314,13 @@ impl<P: Provider> Call<P> {
         self.finish(Err(Failure::new(FailureKind::Connection, message)), None).await;
     }
 
-    async fn finish(mut self, result: Result<Answer, Failure>, leave: Option<Leave>) {
+    async fn finish(self: Box<Self>, result: Result<Answer, Failure>, leave: Option<Leave>) {
+        let pool = self.pool.clone();
+        let message = self.finished(result, leave);
+        pool.tell(message).await;
+    }
+
+    fn finished(mut self, result: Result<Answer, Failure>, leave: Option<Leave>) -> Message {
         let (result, model) = match result {
             Ok(answer) => (Ok(answer.completion), answer.model),
             Err(failure) => {
@@ -329,6 +341,6 @@ impl<P: Provider> Call<P> {
             spent: self.spent,
             latency: self.latency,
         };
-        self.pool.tell(Message::finished(self.work.slot, self.work.text, outcome, leave)).await;
+        Message::finished(self.work.slot, self.work.text, outcome, leave)
     }
 }

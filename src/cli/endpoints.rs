@@ -44,6 +44,11 @@ impl FromStr for EndpointOption {
 }
 
 impl EndpointOption {
+    /// Reads a `--base-url`. What is wrong is said without the URL, which may hold what is secret.
+    pub(super) fn read(text: &str) -> Result<Self, CliError> {
+        text.parse().map_err(|what| CliError::usage(format!("--base-url: {what}")))
+    }
+
     /// A URL of which nothing else is said.
     pub(super) fn at(url: String) -> Self {
         Self { url, ..Self::default() }
@@ -91,7 +96,7 @@ pub(super) fn real(
 ) -> Result<Vec<Endpoint>, CliError> {
     let options = match connection.base_url.as_slice() {
         [] => vec![EndpointOption::at(connection::usual_url())],
-        given => given.to_vec(),
+        given => given.iter().map(|text| EndpointOption::read(text)).collect::<Result<_, _>>()?,
     };
     check_twice(&options)?;
     let mut endpoints = Vec::new();
@@ -158,7 +163,10 @@ fn check_shared_key(
     let common: BTreeSet<String> = options
         .iter()
         .zip(endpoints)
-        .filter(|(option, endpoint)| option.api_key_env.is_none() && endpoint.connection.api_key.is_some())
+        .filter(|(option, endpoint)| {
+            let own_key = option.api_key_env.is_some();
+            endpoint.connection.has_secret_header() || (!own_key && endpoint.connection.api_key.is_some())
+        })
         .map(|(_, endpoint)| endpoint.connection.host())
         .collect();
     if common.len() < 2 || may_be_shared {

@@ -5,6 +5,7 @@ mod connection;
 mod dry_run;
 mod endpoints;
 mod errors;
+mod job_file;
 mod log;
 mod models;
 mod open_files;
@@ -20,7 +21,7 @@ mod values;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use args::{Args, Command};
 use errors::CliError;
@@ -28,9 +29,18 @@ use errors::CliError;
 /// Parses the command line, does what it says and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let typed: Vec<_> = std::env::args_os().collect();
+    let merged = match job_file::merge(typed.clone(), &Args::command()) {
+        Ok(merged) => merged,
+        Err(error) => return failed(&error),
+    };
+    let arguments = merged.as_ref().map_or(&typed, |merged| &merged.arguments);
+    let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => {
+            if let Some(error) = merged.and_then(|merged| merged.error(&error)) {
+                return failed(&error);
+            }
             // Help and version are asked for; a closed pipe is nothing to complain about.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(errors::USAGE) } else { ExitCode::SUCCESS };
@@ -38,11 +48,13 @@ pub fn main() -> ExitCode {
     };
     match dispatch(args.command) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            screen::print_error(&error);
-            ExitCode::from(error.code)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &CliError) -> ExitCode {
+    screen::print_error(error);
+    ExitCode::from(error.code)
 }
 
 fn dispatch(command: Command) -> Result<u8, CliError> {

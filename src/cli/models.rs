@@ -12,7 +12,7 @@ use crate::provider::{Model, OpenAi};
 pub(super) fn models(args: &ModelsArgs) -> Result<u8, CliError> {
     let endpoint = match args.connection.base_url.as_slice() {
         [] => EndpointOption::at(connection::usual_url()),
-        [one] => one.clone(),
+        [one] => EndpointOption::read(one)?,
         _ => return Err(CliError::usage("models looks at one endpoint; give one --base-url")),
     };
     let connection = connection::real(&args.connection, &endpoint, 1, &Screen::new(false))?;

@@ -70,11 +70,7 @@ impl ConnectionSettings {
     /// What must never be shown: the key, the values of headers that look like keys, passwords in URLs.
     #[must_use]
     pub fn redactor(&self) -> Redactor {
-        let headers = self.headers.iter().filter(|(name, _)| {
-            let name = name.to_ascii_lowercase();
-            KEY_HEADERS.iter().any(|word| name.contains(word))
-        });
-        let tokens = headers.flat_map(|(_, value)| {
+        let tokens = self.secret_headers().flat_map(|(_, value)| {
             let bare = value.expose().strip_prefix("Bearer ").map(|bare| Secret::new(bare.to_owned()));
             [Some(value.clone()), bare].into_iter().flatten()
         });
@@ -100,6 +96,19 @@ impl ConnectionSettings {
         let address: Result<std::net::IpAddr, _> = host.trim_matches(['[', ']']).parse();
         let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
         if here { "localhost".to_owned() } else { host }
+    }
+
+    fn secret_headers(&self) -> impl Iterator<Item = &(String, Secret)> {
+        self.headers.iter().filter(|(name, _)| {
+            let name = name.to_ascii_lowercase();
+            KEY_HEADERS.iter().any(|word| name.contains(word))
+        })
+    }
+
+    /// Whether a header carries a key.
+    #[must_use]
+    pub fn has_secret_header(&self) -> bool {
+        self.secret_headers().next().is_some()
     }
 
     pub(super) fn url(&self) -> Result<Url, ConnectionError> {

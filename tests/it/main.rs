@@ -18,6 +18,7 @@ mod faults;
 mod fuzz;
 mod help;
 mod interrupts;
+mod job_file;
 mod machine;
 mod main_job;
 mod models;

@@ -38,9 +38,22 @@ fn every_sample_is_answered_by_the_simulator_row_by_row() {
 }
 
 #[test]
+fn the_sample_of_a_job_file_runs_as_it_is() {
+    let mut cli = Cli::new();
+    cli.unset("OPENAI_API_KEY");
+    for name in ["job.toml", "prompts.jsonl"] {
+        let name = format!("samples/{name}");
+        cli.write(&name, std::fs::read(package().join(&name)).unwrap());
+    }
+    cli.run(&["run", "--job", "samples/job.toml"]).exits(0);
+    assert_eq!(cli.read("answers.jsonl").lines().count(), 12);
+    assert_eq!(cli.json("report.json")["rows"]["ok"], 12);
+}
+
+#[test]
 fn every_file_among_the_samples_is_one_that_a_test_runs() {
     let mut known: Vec<&str> = SAMPLES.iter().map(|(name, ..)| *name).collect();
-    known.push("summary.jinja");
+    known.extend(["summary.jinja", "job.toml"]);
     for entry in package().join("samples").read_dir().unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(known.contains(&name.as_str()), "no test runs samples/{name}");

@@ -47,10 +47,13 @@ Examples:
     zcat big.jsonl.gz | promptmill run - -m gpt-5.4-mini -o - | jq -r .output
 
 Exit codes: 0 every row ok, 1 could not start or go on, 2 wrong usage, 3 some rows failed,
-4 stopped by --max-failures, 130 interrupted. The same command run again continues.";
+4 stopped by --max-failures or --rpd, 130 interrupted. The same command run again continues.";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct RunArgs {
+    /// Options from a TOML file: their names with _ for -, `input`, `[params]`, `[[endpoints]]`; what is typed wins
+    #[arg(long, value_name = "FILE")]
+    pub(super) job: Option<PathBuf>,
     #[command(flatten)]
     pub(super) input: InputArgs,
     #[command(flatten)]

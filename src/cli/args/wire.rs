@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
-use crate::cli::endpoints::EndpointOption;
 use crate::cli::values;
 use crate::pace::Hedge;
 use crate::pipeline::MaxFailures;
@@ -18,7 +17,7 @@ pub(in crate::cli) struct ConnectionArgs {
     /// go where there is room. Behind the URL may stand what holds for it alone:
     /// `URL;weight=2;concurrency=16;rpm=600;tpm=90000;rpd=10000;api-key-env=NAME`
     #[arg(long, value_name = "URL[;OPTIONS]")]
-    pub(in crate::cli) base_url: Vec<EndpointOption>,
+    pub(in crate::cli) base_url: Vec<String>,
     /// The variable with the key [default: `OPENAI_API_KEY`]
     #[arg(long, value_name = "NAME", conflicts_with = "api_key_file")]
     pub(in crate::cli) api_key_env: Option<String>,

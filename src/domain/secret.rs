@@ -55,7 +55,7 @@ impl Redactor {
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut clean = Cow::Borrowed(text);
         for secret in &self.secrets {
-            if clean.contains(&secret.0) {
+            if memchr::memmem::find(clean.as_bytes(), secret.0.as_bytes()).is_some() {
                 clean = Cow::Owned(clean.replace(&secret.0, MASK));
             }
         }

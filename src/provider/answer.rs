@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::errors::{ErrorBody, Pace, classify, no_answer, text_of_page};
+use super::usual;
 use crate::domain::{Answer, AttemptFailure, Completion, FailureKind, Tokens, Usage};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -107,6 +108,20 @@ pub(super) fn error_in_good_status(error: &RawValue, status: u16, usage: Raw<'_>
 /// # Errors
 /// The body is no answer: it is broken, cut short, an error, or withheld.
 pub fn read(bytes: &[u8], status: u16, keep_response: bool) -> Result<Answer, AttemptFailure> {
+    let mut answer = match usual::read(bytes) {
+        Some(answer) => answer,
+        None => read_any(bytes, status)?,
+    };
+    check(&answer.completion, status, answer.usage)?;
+    if keep_response {
+        let text = String::from_utf8_lossy(bytes);
+        answer.completion.response = RawValue::from_string(on_one_line(&text)).ok();
+    }
+    Ok(answer)
+}
+
+/// Reads an answer of whatever shape.
+pub(super) fn read_any(bytes: &[u8], status: u16) -> Result<Answer, AttemptFailure> {
     let body = Body::parse(bytes, status)?;
     let usage = usage_of(body.usage);
     let mut choices = body.choices.unwrap_or_default();
@@ -117,7 +132,7 @@ pub fn read(bytes: &[u8], status: u16, keep_response: bool) -> Result<Answer, At
     };
     let finish_reason = text(first.finish_reason).filter(|reason| !reason.is_empty());
     let message = first.message.as_ref();
-    let mut completion = Completion {
+    let completion = Completion {
         outputs: choices.iter().map(output).collect(),
         finish_reason: finish_reason.map(Cow::into_owned),
         tool_calls: message.and_then(|message| kept(message.tool_calls)).filter(|calls| calls.get() != "[]"),
@@ -128,11 +143,6 @@ pub fn read(bytes: &[u8], status: u16, keep_response: bool) -> Result<Answer, At
         ttft: None,
         response: None,
     };
-    check(&completion, status, usage)?;
-    if keep_response {
-        let text = String::from_utf8_lossy(bytes);
-        completion.response = RawValue::from_string(on_one_line(&text)).ok();
-    }
     Ok(Answer { completion, usage, model: owned(body.model) })
 }
 

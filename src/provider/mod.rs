@@ -9,6 +9,7 @@ mod http;
 mod models;
 mod openai;
 mod stream;
+mod usual;
 
 use std::future::Future;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Method, Response, Url};
 
 use super::connections::{Connection, UsedConnections};
 use super::errors::{ErrorBody, Pace, classify, no_answer, shorten};
@@ -28,6 +28,9 @@ const MOST_ERROR_BYTES: usize = 256 << 10;
 
 /// How long the end of a stream is waited for once the answer in it is complete.
 const AFTER_DONE: Duration = Duration::from_secs(1);
+
+/// Headers of a request as a rule, those of the connection included.
+const MOST_HEADERS: usize = 6;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
@@ -85,14 +88,7 @@ impl OpenAi {
         started: Instant,
         seen: &mut Seen,
     ) -> Result<Answer, AttemptFailure> {
-        let sent = self
-            .client
-            .post(self.url(request.endpoint))
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header(REQUEST_ID, self.ids.next())
-            .body(request.body.clone())
-            .send()
-            .await;
+        let sent = self.client.execute(self.http_request(request)).await;
         let response = sent.map_err(|error| self.broken_before_answer(&error, seen))?;
         let status = response.status().as_u16();
         seen.status = Some(status);
@@ -115,6 +111,16 @@ impl OpenAi {
             let body = self.read_body(response).await?;
             answer::read(&self.clean(&body), status, self.keep_response)
         }
+    }
+
+    fn http_request(&self, request: &Request) -> reqwest::Request {
+        let mut http = reqwest::Request::new(Method::POST, self.url(request.endpoint));
+        let headers = http.headers_mut();
+        headers.reserve(MOST_HEADERS);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(REQUEST_ID, self.ids.next());
+        *http.body_mut() = Some(request.body.clone().into());
+        http
     }
 
     async fn refused(&self, response: Response, status: u16, limits: Option<&RateLimits>) -> AttemptFailure {

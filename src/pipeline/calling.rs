@@ -182,7 +182,12 @@ impl<P: Provider> Call<P> {
             if let Some(other) = sent.other {
                 self.count_other(other);
             }
-            let wait = match self.take(sent.attempt, &mut sent.leave).await {
+            let next = match self.take_answer(sent.attempt, &mut sent.leave) {
+                Ok(answer) => Next::Finish(Box::new(Ok(answer))),
+                // In a box: most calls need no room for it.
+                Err((attempt, news)) => Box::pin(self.take(*attempt, news, lane)).await,
+            };
+            let wait = match next {
                 Next::Resend => {
                     leave = Ok(sent.leave);
                     continue;
@@ -218,19 +223,29 @@ impl<P: Provider> Call<P> {
         self.spent.wasted += usage.total();
     }
 
-    /// Accounts for an attempt and says what comes next.
-    async fn take(&mut self, attempt: Attempt, leave: &mut Leave) -> Next {
+    /// Accounts for an attempt. Gives its answer, if that is all there is to it, or else what it said about the
+    /// endpoint.
+    fn take_answer(&mut self, attempt: Attempt, leave: &mut Leave) -> Result<Answer, (Box<Attempt>, News)> {
         if attempt.reached {
             self.spent.attempts += 1;
             self.spent.by_status.count(attempt.status);
             self.latency = Some(attempt.latency);
         }
         let news = leave.heard(&attempt);
+        match attempt.result {
+            Ok(answer) if news == News::default() => {
+                self.spent.usage += answer.usage;
+                Ok(answer)
+            }
+            result => Err((Box::new(Attempt { result, ..attempt }), news)),
+        }
+    }
+
+    /// Says what comes next after an attempt.
+    async fn take(&mut self, attempt: Attempt, news: News, lane: usize) -> Next {
         let failed = match attempt.result {
             Ok(answer) => {
-                if news != News::default() {
-                    self.tell_news(news, leave.lane(), None).await;
-                }
+                self.tell_news(news, lane, None).await;
                 self.spent.usage += answer.usage;
                 return Next::Finish(Box::new(Ok(answer)));
             }
@@ -239,8 +254,8 @@ impl<P: Provider> Call<P> {
         self.spent.usage += failed.usage;
         self.spent.wasted += failed.usage.total();
         let failure = failed.failure;
-        self.tell_news(news, leave.lane(), Some(&failure)).await;
-        self.stop_if_fatal(&failure, failed.advice, leave.lane());
+        self.tell_news(news, lane, Some(&failure)).await;
+        self.stop_if_fatal(&failure, failed.advice, lane);
         match self.patience.decide(failed.advice) {
             Decision::Resend => Next::Resend,
             Decision::AwaitEndpoint => Next::Wait(Duration::ZERO),
@@ -316,8 +331,7 @@ impl<P: Provider> Call<P> {
 
     async fn finish(self: Box<Self>, result: Result<Answer, Failure>, leave: Option<Leave>) {
         let pool = self.pool.clone();
-        let message = self.finished(result, leave);
-        pool.tell(message).await;
+        pool.tell(self.finished(result, leave)).await;
     }
 
     fn finished(mut self, result: Result<Answer, Failure>, leave: Option<Leave>) -> Message {

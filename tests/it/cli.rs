@@ -242,11 +242,11 @@ impl Running {
         self.process.0.stdin.as_mut().unwrap().write_all(input.as_bytes()).unwrap();
     }
 
-    /// The most memory that it has used so far, in bytes.
+    /// The most memory that it has used so far, in bytes; 0 when it has just ended.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak.map_or(0, |peak| peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
     }
 
     /// SIGKILL: the process has no say in it.
